@@ -1,0 +1,1 @@
+"""Cascade: what training and serving of a multistage, multimodal recommender share."""

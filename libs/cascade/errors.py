@@ -1,0 +1,16 @@
+"""The root of Cascade's error tree.
+
+CascadeError
+├── data.errors        a dataset folder, generator or importer was given something it cannot use
+├── features.errors    transforms, vocabularies, feature files
+├── embeddings.errors  encoders and their weights
+├── training.errors    training, evaluation, checkpoints
+├── index.errors       the candidate index
+├── store.errors       bundles, versions, aliases
+├── online.errors      Redis and what lives in it
+└── serving.errors     requests between services
+"""
+
+
+class CascadeError(Exception):
+    """Base of every error Cascade raises on purpose; the message names the value received and the way out."""

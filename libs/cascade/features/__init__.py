@@ -1,0 +1,1 @@
+"""Fitted transforms and point-in-time features: the same code in training and in serving."""

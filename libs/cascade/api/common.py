@@ -1,0 +1,50 @@
+"""Fields that several messages share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_ID_LENGTH = 128
+MAX_CANDIDATES = 1000
+MAX_K = 100
+MAX_TIMESTAMP_S = 4_102_444_800  # 2100-01-01
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""A shop's own user or item id: any text without control characters."""
+
+Timestamp = Annotated[int, Field(ge=0, le=MAX_TIMESTAMP_S, description="UTC seconds since 1970")]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Milliseconds = Annotated[float, Field(ge=0.0, description="milliseconds")]
+Track = Literal["stable", "canary"]
+EventType = Literal["view", "click", "add_to_cart", "purchase"]
+
+
+class Message(BaseModel):
+    """Base of every message: unknown fields are refused, so that a misspelt one is told and not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class UserFeatures(Message):
+    """What the online store knows of a user; unknown values are null and become OOV or the mean age."""
+
+    user_id: Id
+    age: Annotated[float, Field(ge=0, le=130)] | None = None
+    gender: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None
+    top_category: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None
+
+
+class Context(Message):
+    """When and on what a request is made. An unknown device is out-of-vocabulary, not an error."""
+
+    device_type: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None
+    timestamp: Timestamp
+
+
+class StageTiming(Message):
+    """Where a service spent its time on one request."""
+
+    queue_ms: Milliseconds
+    compute_ms: Milliseconds

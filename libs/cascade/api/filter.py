@@ -1,0 +1,47 @@
+"""Messages of the filter service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cascade.api.common import MAX_CANDIDATES, EventType, Id, Message, StageTiming, Timestamp
+
+
+class FilterRequest(Message):
+    """POST /v1/filter: which of these items has the user not seen lately?"""
+
+    user_id: Id
+    item_ids: Annotated[list[Id], Field(max_length=MAX_CANDIDATES)]
+
+
+class FilterResponse(Message):
+    """The unseen ids in the order received, and how many were left out."""
+
+    item_ids: list[str]
+    dropped: int
+    timing: StageTiming
+
+
+class SeenRequest(Message):
+    """POST /v1/seen: one interaction. Bloom filter, recent items and event stream change in one step."""
+
+    user_id: Id
+    item_id: Id
+    timestamp: Timestamp
+    event_type: EventType = "click"
+    device_type: Annotated[str, Field(max_length=128)] | None = None
+    request_id: Annotated[str, Field(max_length=128)] | None = None
+
+
+class SeenResponse(Message):
+    """The event's id in the stream: the step is done."""
+
+    event_id: str
+
+
+class ForgetResponse(Message):
+    """DELETE /v1/seen/{user_id}: how many keys of the user were removed."""
+
+    removed: int

@@ -1,0 +1,141 @@
+"""The public messages of the gateway."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cascade.api.common import (
+    MAX_K,
+    EventType,
+    Id,
+    Message,
+    Milliseconds,
+    Probability,
+    Timestamp,
+    Track,
+)
+
+Stage = Literal["features", "retrieval", "filter", "ranker"]
+
+
+class RecommendationRequest(Message):
+    """POST /v1/recommendations."""
+
+    user_id: Id
+    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
+    device_type: Annotated[str, Field(max_length=128)] | None = None
+    timestamp: Timestamp | None = Field(default=None, description="UTC seconds; missing means now")
+    diversity: bool = False
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+
+
+class Item(Message):
+    """An item as a shop shows it."""
+
+    item_id: str
+    title: str
+    description: str
+    category_l1: str
+    category_l2: str
+    price: float | None
+    gender: str | None
+    image: str | None = Field(description="path of the picture at the gateway, or null")
+
+
+class RecommendedItem(Item):
+    """An item in a list. `score` is a click probability, or null where the ranker did not answer."""
+
+    score: Probability | None
+
+
+class Timings(Message):
+    """Wall time of each stage as the gateway saw it, and of the whole request."""
+
+    features_ms: Milliseconds
+    retrieval_ms: Milliseconds
+    filter_ms: Milliseconds
+    ranker_ms: Milliseconds
+    metadata_ms: Milliseconds
+    total_ms: Milliseconds
+
+
+class StageVersion(Message):
+    """The bundle that answered."""
+
+    version: str
+    track: Track = "stable"
+
+
+class RecommendationResponse(Message):
+    """A ranked list. `degraded` names the stages that were down or late; the list is there all the same."""
+
+    request_id: str
+    user_id: str
+    items: list[RecommendedItem]
+    degraded: list[Stage]
+    timings: Timings
+    versions: dict[str, StageVersion]
+
+
+class InteractionRequest(Message):
+    """POST /v1/interactions: a visitor met an item. 202 means it is recorded and will not be shown again."""
+
+    user_id: Id
+    item_id: Id
+    event_type: EventType = "click"
+    timestamp: Timestamp | None = Field(default=None, description="UTC seconds; missing means now")
+    device_type: Annotated[str, Field(max_length=128)] | None = None
+    request_id: Annotated[str, Field(max_length=128)] | None = Field(
+        default=None, description="the recommendation that showed the item"
+    )
+
+
+class InteractionResponse(Message):
+    """The recorded event."""
+
+    event_id: str
+
+
+class ItemPage(Message):
+    """GET /v1/items: one page of the catalog."""
+
+    items: list[Item]
+    total: int
+    offset: int
+    limit: int
+
+
+class SimilarItem(Item):
+    """An item with its dot product in the candidate space."""
+
+    similarity: float
+
+
+class SimilarResponse(Message):
+    """GET /v1/items/{id}/similar."""
+
+    items: list[SimilarItem]
+    version: str
+
+
+class PopularItem(Item):
+    """An item with its number of interactions in the training days."""
+
+    interactions: float
+
+
+class PopularResponse(Message):
+    """GET /v1/popular."""
+
+    items: list[PopularItem]
+    category: str | None
+
+
+class DeletionResponse(Message):
+    """DELETE /v1/users/{id} and /v1/users/{id}/history: what was removed."""
+
+    user_id: str
+    removed: dict[str, int]

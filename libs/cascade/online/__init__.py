@@ -1,0 +1,1 @@
+"""What lives in Redis: keys, Bloom filter of seen items, the interaction step, popularity, user features."""

@@ -1,0 +1,45 @@
+"""Every Redis key of Cascade, its type, unit and time to live. No other module spells a key.
+
+| key | type | holds | time to live |
+| --- | --- | --- | --- |
+| cascade:seen:{user} | string | bitmap of the user's Bloom filter | `seen_ttl_s` (7 days), from the last interaction |
+| cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
+| cascade:events | stream | one entry an interaction | trimmed by its readers |
+| cascade:popular:global, cascade:popular:l1:{category}, cascade:popular:l2:{category} | string | JSON [[item_id, count], …], best first | none: replaced by each build |
+
+Feast keeps its own keys (project name `cascade`, entity key serialisation 3), which Feast alone reads and writes.
+"""
+
+from __future__ import annotations
+
+_PREFIX = "cascade"
+
+DAY_S = 24 * 3600
+SEEN_TTL_S = 7 * DAY_S
+"""Default seconds for which an item a user met stays hidden."""
+
+RECENT_MAX = 50
+"""Recent items kept for each user."""
+
+EVENTS = f"{_PREFIX}:events"
+POPULAR_GLOBAL = f"{_PREFIX}:popular:global"
+
+
+def seen(user_id: str) -> str:
+    """Bitmap of the user's Bloom filter."""
+    return f"{_PREFIX}:seen:{user_id}"
+
+
+def recent(user_id: str) -> str:
+    """List of the user's latest interactions, newest first."""
+    return f"{_PREFIX}:recent:{user_id}"
+
+
+def popular_l1(category: str) -> str:
+    """Popular items of a top-level category."""
+    return f"{_PREFIX}:popular:l1:{category}"
+
+
+def popular_l2(category: str) -> str:
+    """Popular items of a second-level category."""
+    return f"{_PREFIX}:popular:l2:{category}"

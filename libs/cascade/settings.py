@@ -1,0 +1,104 @@
+"""Project settings: one place, read from the environment (prefix CASCADE_) or a `.env` file.
+
+The pipeline, Feast and the `cascade` command share these. Each service has a settings module of its own; `cascade up`
+hands the shared values down to it. `docs/settings.md` is held against the fields below by a test.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """What the build and the local run need to know."""
+
+    model_config = SettingsConfigDict(env_prefix="CASCADE_", env_file=".env", extra="ignore", frozen=True)
+
+    # Where
+    state_dir: Path = Field(Path(".cascade"), description="everything a run writes: data, artifacts, models, logs")
+    shop: Path | None = Field(None, description="a dataset folder of your own; none: the built-in shop")
+    redis_url: SecretStr | None = Field(None, description="a Redis or Valkey to use; none: start one")
+    model_store: str | None = Field(None, description="folder or fsspec URL of bundles; none: <state_dir>/models")
+
+    # The built-in shop
+    shop_size: Literal["tiny", "small", "seed"] = Field("small", description="size of the built-in shop")
+    shop_first_day: date = Field(date(2026, 1, 5), description="first day of the built-in shop (UTC)")
+    seed: int = Field(7, ge=0, description="seed of everything that draws")
+
+    # Which days train
+    train_share: float = Field(9 / 14, gt=0, lt=1, description="share of all days that the full training sees")
+    evaluation_share: float = Field(3 / 14, gt=0, lt=1, description="share of all days, after those, that evaluate")
+
+    # Features and models
+    mask_share: float = Field(0.05, ge=0, lt=1, description="share of training rows masked as cold users; devices likewise")
+    text_encoder: str = Field("all-MiniLM-L6-v2", description="sentence-transformers model: name or local folder")
+    image_encoder: str = Field("shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder")
+    clip_epochs: int = Field(10, ge=1, description="epochs of the shop's own CLIP")
+    two_tower_epochs: int = Field(4, ge=1, description="epochs of the two-tower model")
+    dlrm_epochs: int = Field(1, ge=1, description="epochs of the ranker")
+    recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
+    auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
+    evaluation_rows: int = Field(5_000, ge=100, description="interactions that an evaluation samples")
+    duckdb_memory: str = Field("4GB", description="memory limit of DuckDB in the build")
+
+    # Addresses of the local run
+    host: str = Field("127.0.0.1", description="address that everything binds to")
+    gateway_port: Port = 8000
+    retrieval_port: Port = 8001
+    filter_port: Port = 8002
+    ranker_port: Port = 8003
+    dagster_port: Port = 3000
+    redis_port: Port = Field(8379, description="port of the Redis that `cascade up` starts")
+
+    @property
+    def own_shop(self) -> bool:
+        """Whether the data comes from a folder of the user's."""
+        return self.shop is not None
+
+    @property
+    def dataset_dir(self) -> Path:
+        """The dataset folder that everything is built from."""
+        return self.shop if self.shop is not None else self.state_dir / "shop"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """One folder an asset."""
+        return self.state_dir / "artifacts"
+
+    @property
+    def model_store_url(self) -> str:
+        """Root of the model store."""
+        return self.model_store or str(self.state_dir / "models")
+
+    @property
+    def feast_dir(self) -> Path:
+        """Feast's registry and offline files."""
+        return self.state_dir / "feast"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's instance folder."""
+        return self.state_dir / "dagster"
+
+    @property
+    def redis_dir(self) -> Path:
+        """Append-only file of the embedded Redis."""
+        return self.state_dir / "redis"
+
+    @property
+    def run_dir(self) -> Path:
+        """Process table, sockets and logs of the local run."""
+        return self.state_dir / "run"
+
+    def redis(self) -> str:
+        """URL of the Redis to talk to; the one that `cascade up` starts when none is set."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        return f"redis://{self.host}:{self.redis_port}/0"

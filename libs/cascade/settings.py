@@ -37,9 +37,11 @@ class Settings(BaseSettings):
     evaluation_share: float = Field(3 / 14, gt=0, lt=1, description="share of all days, after those, that evaluate")
 
     # Features and models
-    mask_share: float = Field(0.05, ge=0, lt=1, description="share of training rows masked as cold users; devices likewise")
+    mask_share: float = Field(0.05, ge=0, lt=1, description="share of training rows masked as cold; devices likewise")
     text_encoder: str = Field("all-MiniLM-L6-v2", description="sentence-transformers model: name or local folder")
-    image_encoder: str = Field("shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder")
+    image_encoder: str = Field(
+        "shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder"
+    )
     clip_epochs: int = Field(10, ge=1, description="epochs of the shop's own CLIP")
     two_tower_epochs: int = Field(4, ge=1, description="epochs of the two-tower model")
     dlrm_epochs: int = Field(1, ge=1, description="epochs of the ranker")

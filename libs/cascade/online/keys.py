@@ -5,7 +5,9 @@
 | cascade:seen:{user} | string | bitmap of the user's Bloom filter | `seen_ttl_s` (7 days), from the last interaction |
 | cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
 | cascade:events | stream | one entry an interaction | trimmed by its readers |
-| cascade:popular:global, cascade:popular:l1:{category}, cascade:popular:l2:{category} | string | JSON [[item_id, count], …], best first | none: replaced by each build |
+| cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
+| cascade:popular:l1:{category} | string | the same, of one top-level category | none |
+| cascade:popular:l2:{category} | string | the same, of one second-level category | none |
 
 Feast keeps its own keys (project name `cascade`, entity key serialisation 3), which Feast alone reads and writes.
 """

@@ -1,0 +1,36 @@
+# make up     from nothing to a running recommender; Ctrl-C stops it all
+# make test   every test
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+SHOP   ?=
+
+.PHONY: up test lint install clean
+
+up: $(VENV)/.installed
+	$(BIN)/cascade up $(if $(SHOP),--shop "$(SHOP)")
+
+test: $(VENV)/.installed-dev lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(VENV)/.installed
+
+$(BIN)/python:
+	$(if $(shell command -v $(PYTHON)),$(PYTHON),python3) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --progress-bar on -e '.[local]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf .cascade $(VENV)

@@ -1,0 +1,1 @@
+"""Feast's view of the user features."""

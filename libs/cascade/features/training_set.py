@@ -1,0 +1,240 @@
+"""The training set: encoded rows as flat arrays, memory-mapped, ready to be gathered in batches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cascade.features.columns import require_columns, seconds_of_column
+from cascade.features.context import ContextTransform
+from cascade.features.errors import FeatureFileMissingError, FeatureInputError
+from cascade.features.files import FORMAT, read_array, read_json, write_array, write_json
+from cascade.features.item_table import UNKNOWN, ItemTable
+from cascade.features.masking import Masking, devices_to_mask, hide_devices, hide_users, users_to_mask
+from cascade.features.spec import (
+    CONTEXT_CATEGORICAL,
+    CONTEXT_CONTINUOUS,
+    USER_CATEGORICAL,
+    USER_CONTINUOUS,
+    Encoded,
+    Rows,
+)
+from cascade.features.user import UserTransform
+
+KIND = "training-set"
+DESCRIPTION = "training_set.json"
+BATCH_ROWS = 1 << 19
+
+_COLUMNS = ["user_id", "item_id", "timestamp", "device_type", "age", "gender", "top_category"]
+# name -> (dtype, columns); None: one value a row
+_LAYOUT: dict[str, tuple[type[np.generic], int | None]] = {
+    "user_categorical": (np.int32, len(USER_CATEGORICAL)),
+    "user_continuous": (np.float32, len(USER_CONTINUOUS)),
+    "context_categorical": (np.int32, len(CONTEXT_CATEGORICAL)),
+    "context_continuous": (np.float32, len(CONTEXT_CONTINUOUS)),
+    "item_position": (np.int32, None),
+    "timestamp": (np.int64, None),
+}
+
+Progress = Callable[[int, int], None]
+"""Called with rows done and rows in all."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """R rows, each an interaction: who, in which context, with which item, when.
+
+    user: Encoded [R], context: Encoded [R]
+    item_position: int32 [R], into the item table
+    timestamp: int64 [R], UTC seconds
+    dropped_rows: rows left out because the item table does not know their item
+    """
+
+    user: Encoded
+    context: Encoded
+    item_position: Rows
+    timestamp: NDArray[np.int64]
+    dropped_rows: int = 0
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.user), len(self.context), len(self.item_position), len(self.timestamp)}
+        if len(lengths) != 1:
+            raise FeatureInputError(f"user, context, item and timestamp columns differ in length: {sorted(lengths)}")
+
+    @classmethod
+    def build(
+        cls,
+        rows: Path,
+        user: UserTransform,
+        context: ContextTransform,
+        items: ItemTable,
+        *,
+        masking: Masking | None = None,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+    ) -> TrainingSet:
+        """Encode the rows that `training_rows` wrote, batch by batch.
+
+        With `folder` the arrays are written there and come back memory-mapped, so that memory holds one batch
+        and not the set; without, they are held. `masking` hides users and devices (cold start); the rows' order
+        and number do not change by it. Raises FeatureFileMissingError, FeatureInputError.
+        """
+        if not rows.is_file():
+            raise FeatureFileMissingError(rows, "no such file; write it with training_rows first")
+        with pq.ParquetFile(rows) as file:
+            require_columns(file.schema_arrow.empty_table(), _COLUMNS, "TrainingSet.build")
+            positions = _positions(file, items)
+            known = positions != UNKNOWN
+            count = int(known.sum())
+            with _Arrays(folder, count) as arrays:
+                arrays.fill("item_position", 0, positions[known])
+                # Drawn for all rows at once: the same rows are hidden whatever the batch size.
+                hidden_users = users_to_mask(count, masking.user_share, masking.seed) if masking else None
+                hidden_devices = devices_to_mask(count, masking.device_share, masking.seed) if masking else None
+                read = done = 0
+                for batch in file.iter_batches(BATCH_ROWS, columns=[c for c in _COLUMNS if c != "item_id"]):
+                    kept = known[read : read + len(batch)]
+                    read += len(batch)
+                    part = batch if kept.all() else batch.filter(kept)
+                    at = slice(done, done + len(part))
+                    done += len(part)
+                    who, where = user.transform(part), context.transform(part)
+                    if hidden_users is not None and hidden_devices is not None:
+                        who = hide_users(who, hidden_users[at])
+                        where = hide_devices(where, hidden_devices[at])
+                    arrays.fill("user_categorical", at.start, who.categorical)
+                    arrays.fill("user_continuous", at.start, who.continuous)
+                    arrays.fill("context_categorical", at.start, where.categorical)
+                    arrays.fill("context_continuous", at.start, where.continuous)
+                    arrays.fill("timestamp", at.start, seconds_of_column(part, "timestamp"))
+                    if progress:
+                        progress(done, count)
+                arrays.commit(dropped_rows=len(positions) - count)
+            return cls.load(folder) if folder else _assembled(arrays.held, len(positions) - count)
+
+    def __len__(self) -> int:
+        return len(self.item_position)
+
+    def take(self, rows: NDArray[np.integer] | slice) -> TrainingSet:
+        """The given rows, in the given order."""
+        return TrainingSet(
+            self.user.take(rows), self.context.take(rows), self.item_position[rows], self.timestamp[rows]
+        )
+
+    def masked(self, masking: Masking) -> TrainingSet:
+        """A copy with users and devices hidden: what `build` gives with the same masking."""
+        return TrainingSet(
+            hide_users(self.user, users_to_mask(len(self), masking.user_share, masking.seed)),
+            hide_devices(self.context, devices_to_mask(len(self), masking.device_share, masking.seed)),
+            self.item_position,
+            self.timestamp,
+            self.dropped_rows,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write one .npy an array, and training_set.json last."""
+        arrays: dict[str, NDArray[Any]] = {
+            "user_categorical": self.user.categorical,
+            "user_continuous": self.user.continuous,
+            "context_categorical": self.context.categorical,
+            "context_continuous": self.context.continuous,
+            "item_position": self.item_position,
+            "timestamp": self.timestamp,
+        }
+        for name, array in arrays.items():
+            write_array(folder / f"{name}.npy", array)
+        _describe(folder, len(self), self.dropped_rows)
+
+    @classmethod
+    def load(cls, folder: Path, *, mmap: bool = True) -> TrainingSet:
+        """Read what `save` or `build` wrote; memory-mapped, read-only, by default.
+
+        Raises FeatureFileError's subclasses: a part is missing, of another shape, or of a newer format.
+        """
+        content = read_json(folder / DESCRIPTION, KIND)
+        count = int(content["rows"])
+        arrays = {
+            name: read_array(folder / f"{name}.npy", dtype, (count,) if width is None else (count, width), mmap=mmap)
+            for name, (dtype, width) in _LAYOUT.items()
+        }
+        return _assembled(arrays, int(content["dropped_rows"]))
+
+
+class _Arrays:
+    """The set's arrays while they are filled: held in memory, or in .npy files of a folder in the making."""
+
+    def __init__(self, folder: Path | None, count: int) -> None:
+        self._folder = folder
+        self._count = count
+        self._beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part") if folder else None
+        if self._beside:
+            self._beside.mkdir(parents=True)
+        self.held = {name: self._create(name) for name in _LAYOUT}
+
+    def _create(self, name: str) -> NDArray[Any]:
+        dtype, width = _LAYOUT[name]
+        shape = (self._count,) if width is None else (self._count, width)
+        # An empty file cannot be mapped; an empty set is saved from memory at commit.
+        if self._beside is None or self._count == 0:
+            return np.empty(shape, dtype)
+        path = self._beside / f"{name}.npy"
+        mapped: NDArray[Any] = np.lib.format.open_memmap(path, "w+", dtype=dtype, shape=shape)
+        return mapped
+
+    def fill(self, name: str, start: int, values: NDArray[Any]) -> None:
+        self.held[name][start : start + len(values)] = values
+
+    def commit(self, dropped_rows: int) -> None:
+        """Move the finished folder into place; without a folder there is nothing to do."""
+        if self._folder is None or self._beside is None:
+            return
+        for name, array in self.held.items():
+            if isinstance(array, np.memmap):
+                array.flush()
+            else:
+                write_array(self._beside / f"{name}.npy", array)
+        _describe(self._beside, self._count, dropped_rows)
+        # A folder cannot be renamed over another: the old one steps aside first.
+        old = self._beside.with_suffix(".old")
+        if self._folder.exists():
+            os.replace(self._folder, old)
+        os.replace(self._beside, self._folder)
+        if old.exists():
+            shutil.rmtree(old)
+
+    def __enter__(self) -> _Arrays:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._beside and self._beside.exists():
+            shutil.rmtree(self._beside)
+
+
+def _positions(file: pq.ParquetFile, items: ItemTable) -> Rows:
+    """Every row's place in the item table, -1 where it has none: int32 [R]."""
+    parts = [items.positions(batch.column("item_id")) for batch in file.iter_batches(BATCH_ROWS, columns=["item_id"])]
+    return np.concatenate(parts) if parts else np.empty(0, np.int32)
+
+
+def _describe(folder: Path, rows: int, dropped_rows: int) -> None:
+    content = {"kind": KIND, "format": FORMAT, "rows": rows, "dropped_rows": dropped_rows}
+    write_json(folder / DESCRIPTION, content)
+
+
+def _assembled(arrays: dict[str, NDArray[Any]], dropped_rows: int) -> TrainingSet:
+    return TrainingSet(
+        Encoded(arrays["user_categorical"], arrays["user_continuous"]),
+        Encoded(arrays["context_categorical"], arrays["context_continuous"]),
+        arrays["item_position"],
+        arrays["timestamp"],
+        dropped_rows,
+    )

@@ -1,0 +1,164 @@
+"""The deep learning recommendation model, which ranks candidates.
+
+Naumov et al. 2019, "Deep learning recommendation model for personalization and recommendation systems":
+every feature becomes a vector of the same width, all pairs of vectors interact by their dot product, and a
+network over the interactions gives one logit.
+
+Shapes: N rows (one user, context and item each), C categorical features, F continuous features, D the width
+of the vectors, V = C + 3 vectors (the continuous features together, C tables, picture, text).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from cascade.models import files
+from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
+from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
+from cascade.models.layers import ContentScale, Tables, mlp
+
+
+@dataclass(frozen=True)
+class DlrmConfig:
+    """Everything needed to build the network; stored beside its weights.
+
+    Columns arrive in the order user, item, context, both categorical and continuous.
+    """
+
+    user_cardinalities: tuple[int, ...]
+    """rows of each table, the out-of-vocabulary row included"""
+    item_cardinalities: tuple[int, ...]
+    context_cardinalities: tuple[int, ...]
+    user_continuous: int
+    item_continuous: int
+    context_continuous: int
+    image_dim: int = 64
+    text_dim: int = 64
+    dim: int = 64
+    """the width of every vector that interacts"""
+    bottom: tuple[int, ...] = (128,)
+    """hidden layers over the continuous features; the last layer has `dim`"""
+    top: tuple[int, ...] = (128, 64, 32)
+    """hidden layers over the interactions; the last layer is the logit"""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(not isinstance(number, int) or number < 0 for number in numbers):
+                raise ModelConfigError(f"{field.name} is {value!r}; give whole numbers of at least 0")
+        if self.continuous < 1 or self.dim < 1:
+            raise ModelConfigError(
+                f"{self.continuous} continuous features and dim {self.dim}; the network needs 1 of each"
+            )
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Rows of all C tables: user, item, context."""
+        return self.user_cardinalities + self.item_cardinalities + self.context_cardinalities
+
+    @property
+    def continuous(self) -> int:
+        """F: user, item and context together."""
+        return self.user_continuous + self.item_continuous + self.context_continuous
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From JSON, where tuples have become lists. Raises ModelConfigError on names it does not know."""
+        try:
+            return cls(**files.tuples(values))
+        except TypeError as error:
+            raise ModelConfigError(f"not a DLRM configuration: {error}") from error
+
+
+class Interactions(nn.Module):
+    """The dot products of all pairs of V vectors, each pair once."""
+
+    pairs: Tensor
+
+    def __init__(self, vectors: int) -> None:
+        super().__init__()
+        first, second = torch.triu_indices(vectors, vectors, offset=1)
+        self.register_buffer("pairs", first * vectors + second, persistent=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """float [N, V, D] → float [N, V(V-1)/2]."""
+        products = torch.bmm(vectors, vectors.transpose(1, 2))  # [N, V, V]
+        return products.flatten(1).index_select(1, self.pairs)
+
+
+class Dlrm(nn.Module):
+    """User, item and context features, picture and text → the logit of a click."""
+
+    KIND = "dlrm"
+
+    def __init__(self, config: DlrmConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, tables = config.dim, len(config.cardinalities)
+        self.bottom = mlp((config.continuous, *config.bottom, dim), activate_last=True)
+        self.embed = Tables(config.cardinalities, [dim] * tables)
+        self.image_scale = ContentScale()
+        self.text_scale = ContentScale()
+        self.image = nn.Linear(config.image_dim, dim)
+        self.text = nn.Linear(config.text_dim, dim)
+        vectors = tables + 3
+        self.interact = Interactions(vectors)
+        self.over = mlp((dim + vectors * (vectors - 1) // 2, *config.top, 1), activate_last=False)
+
+    def forward(self, categorical: Tensor, continuous: Tensor, image: Tensor, text: Tensor) -> Tensor:
+        """int [N, C], float [N, F], float [N, image_dim], float [N, text_dim] → logits float [N]."""
+        dense = self.bottom(continuous)  # [N, D]
+        content = [self.image(self.image_scale(image)), self.text(self.text_scale(text))]
+        vectors = torch.stack([dense, *self.embed(categorical), *content], dim=1)  # [N, V, D]
+        logits: Tensor = self.over(torch.cat([dense, self.interact(vectors)], dim=1))  # [N, 1]
+        return logits.squeeze(1)
+
+    def predict(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats) -> Floats:
+        """int32 [N, C], float32 [N, F], [N, image_dim], [N, text_dim] → click probability float32 [N].
+
+        The probability is that of a click among one click and the negatives of training (docs/models.md).
+        Raises ModelInputError on arrays that do not fit.
+        """
+        same_length(categorical=categorical, continuous=continuous, image=image, text=text)
+        config, device = self.config, self.image.weight.device
+        with torch.inference_mode():
+            try:
+                logits = self(
+                    to_tensor(categorical, len(config.cardinalities), "categorical", device),
+                    to_tensor(continuous, config.continuous, "continuous", device),
+                    to_tensor(image, config.image_dim, "image", device),
+                    to_tensor(text, config.text_dim, "text", device),
+                )
+            except IndexError as error:
+                require_rows(categorical, config.cardinalities)
+                raise ModelInputError(f"the ranker cannot read its input: {error}") from error
+            probabilities: Floats = logits.sigmoid().float().cpu().numpy()
+            return probabilities
+
+    def fingerprint(self) -> str:
+        """The sha256 of the weights."""
+        return files.fingerprint(self.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Write configuration and weights into `folder`."""
+        files.save(folder, self, self.KIND, {"network": self.config.to_dict()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The network saved in `folder`, ready to predict. Raises ModelFileError."""
+        network = files.read_config(folder, cls.KIND).get("network")
+        if not isinstance(network, dict):
+            raise ModelFileError(f"{folder} names no network; save the model again")
+        model = cls(DlrmConfig.from_dict(network))
+        files.load_weights(folder, model)
+        return model.eval()

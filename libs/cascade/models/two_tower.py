@@ -1,0 +1,237 @@
+"""The two-tower retrieval model.
+
+A query tower maps a user to a vector, a candidate tower maps an item to one; their dot product scores the
+pair. So the catalog's vectors are computed once and searched by an index, and serving holds the query tower
+alone.
+Yi et al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations".
+
+Shapes: B rows, C categorical features, F continuous features, D the dimension of both towers' vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cascade.models import files
+from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
+from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
+from cascade.models.layers import ContentScale, Tables, embedding_dim, mlp
+
+
+@dataclass(frozen=True)
+class TwoTowerConfig:
+    """Everything needed to build either tower; stored beside its weights."""
+
+    user_cardinalities: tuple[int, ...]
+    """rows of each of the query tower's tables, the out-of-vocabulary row included"""
+    user_continuous: int
+    """the query tower's continuous features"""
+    item_cardinalities: tuple[int, ...]
+    item_continuous: int
+    image_dim: int = 64
+    text_dim: int = 64
+    embedding_cap: int = 64
+    """the widest an embedding table gets; narrower ones follow their number of rows"""
+    hidden: tuple[int, ...] = (128,)
+    dim: int = 64
+    """of both towers' vectors"""
+    normalise: bool = True
+    """vectors of unit length: scores are cosines, and the loss divides them by a temperature"""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(not isinstance(number, int) or number < 0 for number in numbers):
+                raise ModelConfigError(f"{field.name} is {value!r}; give whole numbers of at least 0")
+        if self.dim < 1:
+            raise ModelConfigError("dim is 0; both towers need at least one dimension")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From JSON, where tuples have become lists. Raises ModelConfigError on names it does not know."""
+        try:
+            return cls(**files.tuples(values))
+        except TypeError as error:
+            raise ModelConfigError(f"not a two-tower configuration: {error}") from error
+
+
+class QueryTower(nn.Module):
+    """User features → a vector [D] in the candidates' space."""
+
+    KIND = "two_tower.query"
+
+    def __init__(self, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.candidate_fingerprint: str | None = None
+        """of the candidate tower this one was trained against; an index of another one is foreign to it"""
+        dims = [embedding_dim(rows, config.embedding_cap) for rows in config.user_cardinalities]
+        self.embed = Tables(config.user_cardinalities, dims)
+        self.mlp = mlp((sum(dims) + config.user_continuous, *config.hidden, config.dim), activate_last=False)
+
+    def forward(self, categorical: Tensor, continuous: Tensor) -> Tensor:
+        """int [B, C], float [B, F] → float [B, D]."""
+        features = torch.cat([*self.embed(categorical), continuous], dim=1)
+        return _finish(self.mlp(features), self.config)
+
+    def predict(self, categorical: Rows, continuous: Floats) -> Floats:
+        """int32 [B, C], float32 [B, F] → float32 [B, D]. Raises ModelInputError on arrays that do not fit."""
+        same_length(categorical=categorical, continuous=continuous)
+        device = _device(self)
+        with torch.inference_mode():
+            try:
+                vectors = self(
+                    to_tensor(categorical, len(self.config.user_cardinalities), "categorical", device),
+                    to_tensor(continuous, self.config.user_continuous, "continuous", device),
+                )
+            except IndexError as error:
+                require_rows(categorical, self.config.user_cardinalities)
+                raise ModelInputError(f"the query tower cannot read its input: {error}") from error
+            return _numpy(vectors)
+
+    def save(self, folder: Path) -> None:
+        """Write configuration and weights into `folder`."""
+        config = {"network": self.config.to_dict(), "candidate_fingerprint": self.candidate_fingerprint}
+        files.save(folder, self, self.KIND, config)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The tower saved in `folder`, ready to predict. Raises ModelFileError."""
+        stored = files.read_config(folder, cls.KIND)
+        tower = cls(_network(stored, folder))
+        fingerprint = stored.get("candidate_fingerprint")
+        tower.candidate_fingerprint = None if fingerprint is None else str(fingerprint)
+        files.load_weights(folder, tower)
+        return tower.eval()
+
+
+class CandidateTower(nn.Module):
+    """Item features, picture and text → a vector [D] in the queries' space."""
+
+    KIND = "two_tower.candidate"
+
+    def __init__(self, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        dims = [embedding_dim(rows, config.embedding_cap) for rows in config.item_cardinalities]
+        self.embed = Tables(config.item_cardinalities, dims)
+        self.image_scale = ContentScale()
+        self.text_scale = ContentScale()
+        inputs = sum(dims) + config.item_continuous + config.image_dim + config.text_dim
+        self.mlp = mlp((inputs, *config.hidden, config.dim), activate_last=False)
+
+    def forward(self, categorical: Tensor, continuous: Tensor, image: Tensor, text: Tensor) -> Tensor:
+        """int [B, C], float [B, F], float [B, image_dim], float [B, text_dim] → float [B, D]."""
+        features = torch.cat(
+            [*self.embed(categorical), continuous, self.image_scale(image), self.text_scale(text)], dim=1
+        )
+        return _finish(self.mlp(features), self.config)
+
+    def predict(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats, batch: int = 8192) -> Floats:
+        """int32 [B, C], float32 [B, F], [B, image_dim], [B, text_dim] → float32 [B, D].
+
+        Computed `batch` rows at a time. Raises ModelInputError on arrays that do not fit.
+        """
+        same_length(categorical=categorical, continuous=continuous, image=image, text=text)
+        config, device = self.config, _device(self)
+        vectors = np.empty((len(categorical), config.dim), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(categorical), batch):
+                rows = slice(start, start + batch)
+                try:
+                    part = self(
+                        to_tensor(categorical[rows], len(config.item_cardinalities), "categorical", device),
+                        to_tensor(continuous[rows], config.item_continuous, "continuous", device),
+                        to_tensor(image[rows], config.image_dim, "image", device),
+                        to_tensor(text[rows], config.text_dim, "text", device),
+                    )
+                except IndexError as error:
+                    require_rows(categorical[rows], config.item_cardinalities)
+                    raise ModelInputError(f"the candidate tower cannot read its input: {error}") from error
+                vectors[rows] = _numpy(part)
+        return vectors
+
+    def fingerprint(self) -> str:
+        """The sha256 of the weights: an index and a query tower belong together when theirs agree."""
+        return files.fingerprint(self.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Write configuration and weights into `folder`."""
+        files.save(folder, self, self.KIND, {"network": self.config.to_dict()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The tower saved in `folder`, ready to predict. Raises ModelFileError."""
+        tower = cls(_network(files.read_config(folder, cls.KIND), folder))
+        files.load_weights(folder, tower)
+        return tower.eval()
+
+
+class TwoTower(nn.Module):
+    """Both towers, as training sees them; saved as the folders `query/` and `candidate/`."""
+
+    def __init__(self, config: TwoTowerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.query = QueryTower(config)
+        self.candidate = CandidateTower(config)
+
+    def forward(self, user: tuple[Tensor, Tensor], item: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        """B users and N items → scores float [B, N]."""
+        queries = self.query(*user)  # [B, D]
+        candidates = self.candidate(*item)  # [N, D]
+        return queries @ candidates.T
+
+    def save(self, folder: Path) -> None:
+        """Write both towers, the query tower marked with its candidate tower's fingerprint."""
+        self.query.candidate_fingerprint = self.candidate.fingerprint()
+        self.candidate.save(folder / "candidate")
+        self.query.save(folder / "query")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Both towers from `folder`. Raises ModelFileError where they were not trained together."""
+        query, candidate = QueryTower.load(folder / "query"), CandidateTower.load(folder / "candidate")
+        if query.candidate_fingerprint != candidate.fingerprint():
+            raise ModelFileError(
+                f"the towers in {folder} were not trained together: the query tower names candidate "
+                f"{query.candidate_fingerprint}, the one found is {candidate.fingerprint()}"
+            )
+        model = cls(query.config)
+        model.query, model.candidate = query, candidate
+        return model.eval()
+
+
+def _finish(vectors: Tensor, config: TwoTowerConfig) -> Tensor:
+    if not config.normalise:
+        return vectors
+    unit: Tensor = F.normalize(vectors, dim=1)
+    return unit
+
+
+def _network(stored: dict[str, Any], folder: Path) -> TwoTowerConfig:
+    network = stored.get("network")
+    if not isinstance(network, dict):
+        raise ModelFileError(f"{folder} names no network; save the tower again")
+    return TwoTowerConfig.from_dict(network)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _numpy(vectors: Tensor) -> Floats:
+    array: Floats = vectors.float().cpu().numpy()
+    return array

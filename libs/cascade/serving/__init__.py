@@ -1,0 +1,1 @@
+"""What every service shares: app factory, settings, problems, metrics, logs, micro-batching, hot reload."""

@@ -1,0 +1,136 @@
+"""The app factory: what makes the services alike.
+
+    app = create_service_app("filter", settings, lifespan, [router], checks={"redis": store_answers})
+
+A service's lifespan makes its clients and engine, keeps them on `app.state`, and closes them; `app.state.metrics` (a
+ServiceMetrics) and `app.state.settings` are there before it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from cascade.serving import metrics as metrics_module
+from cascade.serving.logging import configure_logging, get_logger
+from cascade.serving.metrics import ServiceMetrics
+from cascade.serving.middleware import BodyLimit, InternalErrors, RequestContext, Telemetry
+from cascade.serving.problems import (
+    DEFAULT_PROBLEMS,
+    OPENAPI_RESPONSES,
+    FieldError,
+    Problem,
+    ProblemOf,
+    problem_response,
+    retry_after,
+)
+from cascade.serving.responses import JsonResponse
+from cascade.serving.settings import ServiceSettings
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+ReadinessCheck = Callable[[FastAPI], Awaitable[str | None]]
+"""None when all is well, else the reason why not."""
+Versions = Callable[[FastAPI], Mapping[str, str]]
+"""Versions that serve, by track."""
+
+log = get_logger(__name__)
+
+
+def create_service_app(
+    name: str,
+    settings: ServiceSettings,
+    lifespan: Lifespan,
+    routers: Sequence[APIRouter],
+    *,
+    checks: Mapping[str, ReadinessCheck] | None = None,
+    versions: Versions | None = None,
+    problems: Mapping[type[Exception], ProblemOf] | None = None,
+    description: str = "",
+) -> FastAPI:
+    """A service with its routes, health, readiness, metrics, logs and problem details.
+
+    checks: what must hold for /readyz to answer 200, by name
+    versions: told by /readyz
+    problems: exception class → problem, beside and before the common ones
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    metrics = ServiceMetrics(name)
+    table = {**DEFAULT_PROBLEMS, **(problems or {})}
+    app = FastAPI(
+        title=f"Cascade {name}",
+        description=description,
+        lifespan=lifespan,
+        responses=OPENAPI_RESPONSES,
+        exception_handlers={error: _answer_with(problem_of, metrics) for error, problem_of in table.items()},
+        # Outermost first. The id exists before anything is logged; telemetry sees the status of every answer, the
+        # last resort's included; the limit stands right before the routes.
+        middleware=[
+            Middleware(RequestContext, service=name),
+            Middleware(Telemetry, metrics=metrics),
+            Middleware(InternalErrors, metrics=metrics),
+            Middleware(BodyLimit, limit=settings.max_body_bytes, metrics=metrics),
+        ],
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_operations(checks or {}, versions, settings.ready_timeout_s))
+    return app
+
+
+def _answer_with(
+    problem_of: ProblemOf, metrics: ServiceMetrics
+) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
+    async def answer(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        metrics.error(problem.kind)
+        if problem.status >= 500:
+            log.warning("problem", kind=problem.kind, error=f"{type(error).__name__}: {error}")
+        return problem_response(problem, request.scope)
+
+    return answer
+
+
+def _operations(checks: Mapping[str, ReadinessCheck], versions: Versions | None, timeout_s: float) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", summary="The process answers")
+    async def healthz() -> Response:
+        return JsonResponse({"status": "ok"})
+
+    @router.get("/readyz", summary="The service can do its work; 503 says what is missing")
+    async def readyz(request: Request) -> Response:
+        reasons = await asyncio.gather(*(_run(check, request.app, timeout_s) for check in checks.values()))
+        missing = [FieldError(name, why) for name, why in zip(checks, reasons, strict=True) if why is not None]
+        if missing:
+            problem = Problem("not-ready", 503, "Not ready", "See errors for what is missing.", missing, retry_after(1))
+            return problem_response(problem, request.scope)
+        body: dict[str, object] = {"status": "ready", "checks": dict.fromkeys(checks, "ok")}
+        if versions is not None:
+            body["versions"] = dict(versions(request.app))
+        return JsonResponse(body)
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def metrics(request: Request) -> Response:
+        exposition = request.app.state.metrics.exposition()
+        return Response(exposition, headers={"content-type": metrics_module.CONTENT_TYPE})
+
+    return router
+
+
+async def _run(check: ReadinessCheck, app: FastAPI, timeout_s: float) -> str | None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await check(app)
+    except TimeoutError:
+        return f"did not answer within {timeout_s:g} s"
+    except Exception:
+        log.exception("readiness check failed")
+        return "the check itself failed; the log says why"

@@ -1,0 +1,159 @@
+"""Pure ASGI middlewares. None copies the request or buffers the response.
+
+`create_service_app` stacks them; the order there is part of their meaning.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cascade.serving import context, problems
+from cascade.serving.context import REQUEST_ID_HEADER
+from cascade.serving.logging import get_logger
+from cascade.serving.metrics import ServiceMetrics
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_UNMATCHED = "unmatched"
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+log = get_logger(__name__)
+
+
+class RequestContext:
+    """Gives each request its id (the caller's if sane, else a new one), and hands it back in the response."""
+
+    def __init__(self, app: ASGIApp, service: str) -> None:
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        offered = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        id_token = context.request_id.set(request_id)
+        service_token = context.service.set(self.service)
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            context.service.reset(service_token)
+            context.request_id.reset(id_token)
+
+
+class Telemetry:
+    """Counts, times and logs each request once its response is sent, or given up."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 499  # the caller went away before any answer
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        finally:
+            seconds = time.perf_counter() - started
+            route = route_of(scope)
+            self.metrics.request(route, scope["method"], status, seconds)
+            write = log.debug if route in _QUIET_ROUTES else log.info
+            write(
+                "request",
+                method=scope["method"],
+                route=route,
+                path=scope["path"],
+                status=status,
+                ms=round(1000 * seconds, 3),
+            )
+
+
+class InternalErrors:
+    """The last resort: an exception that nothing else answered is logged whole and answered without detail."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception as error:
+            problem = problems.internal(error)
+            self.metrics.error(problem.kind)
+            log.exception("unhandled error", method=scope["method"], route=route_of(scope))
+            if begun:
+                raise  # half a response is out: only the server can break the connection
+            await problems.problem_response(problem, scope)(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses bodies beyond the limit, declared or not, before they are held in memory."""
+
+    def __init__(self, app: ASGIApp, limit: int, metrics: ServiceMetrics) -> None:
+        self.app = app
+        self.limit = limit
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isascii() and declared.isdigit() and int(declared) > self.limit:
+            problem = problems.body_too_large(self.limit)
+            self.metrics.error(problem.kind)
+            await problems.problem_response(problem, scope)(scope, receive, send)
+            return
+        await self.app(scope, self._bounded(receive), send)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self.limit:
+                    # An HTTPException, because FastAPI turns any other error while it reads the body into a 400.
+                    raise problems.BodyTooLarge(self.limit)
+            return message
+
+        return receive_bounded
+
+
+def route_of(scope: Scope) -> str:
+    """The route's template (`/v1/items/{item_id}`), so that labels stay few."""
+    return getattr(scope.get("route"), "path", _UNMATCHED)

@@ -1,0 +1,76 @@
+"""Settings that services share. Each service has a subclass with its own prefix and reads the environment there alone.
+
+A service takes the groups it needs:
+
+    class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
+        model_config = SettingsConfigDict(env_prefix="CASCADE_RANKER_", env_file=".env", extra="ignore", frozen=True)
+
+The tables in the services' READMEs are held against the fields by a test (`settings_table` prints them).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "console"]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(8000, description="port to listen on")
+    log_level: LogLevel = Field("info", description="lowest level that is logged")
+    log_format: LogFormat = Field("json", description="`json` for machines, `console` for people")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; beyond it 413")
+    ready_timeout_s: float = Field(1.0, gt=0, description="time that each readiness check may take")
+    shutdown_timeout_s: int = Field(20, ge=0, description="time for requests in flight when the service is stopped")
+
+
+class RedisSettings(BaseSettings):
+    """For services that talk to Redis."""
+
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:8379/0"), description="Redis or Valkey that holds the online state"
+    )
+    redis_timeout_ms: int = Field(250, ge=1, description="time for one command or connection; beyond it 503")
+    redis_connections: int = Field(32, ge=1, description="commands in flight at once; others wait in the queue")
+
+
+class BundleSettings(BaseSettings):
+    """For services that serve a model bundle."""
+
+    model_store: str = Field(".cascade/models", description="folder or fsspec URL of the model store")
+    alias: Literal["stable", "canary"] = Field("stable", description="which version to follow")
+    alias_poll_s: float = Field(2.0, gt=0, description="time between looks at the alias")
+
+
+class BatchSettings(BaseSettings):
+    """For services that compute in batches."""
+
+    batch_max_size: int = Field(16, ge=1, description="most requests in one forward pass")
+    batch_max_wait_ms: float = Field(
+        0.0, ge=0, description="time a batch under load waits for company; a lone request never waits"
+    )
+    queue_bound: int = Field(256, ge=1, description="requests that may wait; beyond it 429")
+    threads: int = Field(1, ge=1, description="threads of torch, FAISS and BLAS")
+
+
+def settings_table(settings: type[BaseSettings]) -> str:
+    """Markdown table of a settings class: variable, default, meaning."""
+    prefix = settings.model_config.get("env_prefix", "")
+    lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in settings.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, SecretStr):
+            default = default.get_secret_value()
+        shown = "" if default is None else f"`{default}`"
+        lines.append(f"| `{prefix}{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(lines)

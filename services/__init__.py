@@ -1,0 +1,1 @@
+"""The deployables of Cascade. None imports another."""

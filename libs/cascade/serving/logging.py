@@ -19,7 +19,7 @@ from cascade.serving.settings import LogFormat, LogLevel
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """Logger of a module or service. It takes the configuration at its first line, so a module may make it at import."""
+    """Logger of a module or service. It reads the configuration at its first line, so modules make it at import."""
     logger: FilteringBoundLogger = structlog.get_logger(logger_name=name)
     return logger
 

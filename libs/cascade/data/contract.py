@@ -1,0 +1,242 @@
+"""The data contract: what a dataset folder holds, and a reader for folders that keep it.
+
+`Dataset` reads; it does not check. `cascade.data.validation.require_valid` checks, and hands out a `Dataset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cascade.data.errors import DatasetNotFound, UnknownDay
+
+USERS = "users.parquet"
+ITEMS = "items.parquet"
+IMAGES = "images"
+INTERACTIONS = "interactions"
+IMPRESSIONS = "impressions"
+MAX_ID_LENGTH = 128
+"""Characters an id may have."""
+
+_DAY_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table of the contract.
+
+    required: the column has to be there (a missing optional one reads as nulls)
+    nullable: its values may be null
+    """
+
+    name: str
+    type: pa.DataType
+    required: bool = True
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class TableContract:
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+
+def _optional(name: str, kind: pa.DataType) -> Column:
+    return Column(name, kind, required=False, nullable=True)
+
+
+USERS_CONTRACT = TableContract(
+    (
+        Column("user_id", pa.string()),
+        _optional("age", pa.int32()),
+        _optional("gender", pa.string()),
+    )
+)
+ITEMS_CONTRACT = TableContract(
+    (
+        Column("item_id", pa.string()),
+        _optional("title", pa.string()),
+        _optional("description", pa.string()),
+        Column("category_l1", pa.string()),
+        _optional("category_l2", pa.string()),
+        _optional("price", pa.float32()),
+        _optional("gender", pa.string()),
+        _optional("image", pa.string()),
+    )
+)
+INTERACTIONS_CONTRACT = TableContract(
+    (
+        Column("user_id", pa.string()),
+        Column("item_id", pa.string()),
+        Column("timestamp", pa.int64()),
+        Column("device_type", pa.string(), nullable=True),
+        Column("event_type", pa.string()),
+    )
+)
+IMPRESSIONS_CONTRACT = TableContract(
+    (
+        Column("request_id", pa.string()),
+        Column("user_id", pa.string()),
+        Column("timestamp", pa.int64()),
+        Column("device_type", pa.string(), nullable=True),
+        Column("item_id", pa.string()),
+        Column("position", pa.int32()),
+        Column("propensity", pa.float64()),
+        Column("clicked", pa.bool_()),
+    )
+)
+
+
+def day_of_folder(name: str) -> date | None:
+    """The day a folder `date=YYYY-MM-DD` stands for; None if its name is not of that form."""
+    match = _DAY_FOLDER.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        return date.fromisoformat(match.group(1))
+    except ValueError:
+        return None
+
+
+def day_folder(day: date) -> str:
+    return f"date={day.isoformat()}"
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The Parquet files of a partition, sorted; hidden and temporary ones left out."""
+    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith((".", "_")))
+
+
+def conform(table: pa.Table, contract: TableContract) -> pa.Table:
+    """The contract's columns in the contract's order and types; missing optional ones as nulls, extra ones gone."""
+    arrays = []
+    for column in contract.columns:
+        if column.name in table.column_names:
+            # Unsafe: an export from pandas holds ages with gaps as floats, and prices as float64.
+            arrays.append(table.column(column.name).cast(column.type, safe=False))
+        else:
+            arrays.append(pa.nulls(table.num_rows, column.type))
+    return pa.table(arrays, schema=contract.schema)
+
+
+def safe_image_path(images: Path, image: str) -> Path | None:
+    """The file `image` names below `images`; None for a path that leaves the folder, by `..`, root or link."""
+    if not image or "\\" in image or "\0" in image or Path(image).is_absolute():
+        return None
+    base = images.resolve()
+    path = (base / image).resolve()
+    return path if path.is_relative_to(base) and path != base else None
+
+
+class Dataset:
+    """A dataset folder that keeps the contract.
+
+    Tables come with exactly the contract's columns. Missing titles and descriptions read as empty strings.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DatasetNotFound(f"{self.root} is not a folder; give one that keeps docs/data-contract.md")
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.root)!r})"
+
+    def users(self) -> pa.Table:
+        return self._table(USERS, USERS_CONTRACT)
+
+    def items(self) -> pa.Table:
+        table = self._table(ITEMS, ITEMS_CONTRACT)
+        for name in ("title", "description"):
+            position = table.schema.get_field_index(name)
+            table = table.set_column(position, table.schema.field(name), table.column(name).fill_null(""))
+        return table
+
+    def days(self) -> list[date]:
+        """The days that have interactions, in order."""
+        folder = self.root / INTERACTIONS
+        if not folder.is_dir():
+            return []
+        days = (day_of_folder(p.name) for p in folder.iterdir() if p.is_dir() and data_files(p))
+        return sorted(day for day in days if day is not None)
+
+    def interaction_files(self, days: Iterable[date] | None = None) -> list[Path]:
+        """Parquet files of these days (all by default), in the days' order."""
+        known = self.days()
+        wanted = known if days is None else sorted(set(days))
+        missing = sorted(set(wanted) - set(known))
+        if missing:
+            span = f"{known[0]} to {known[-1]}" if known else "no day at all"
+            raise UnknownDay(f"{self.root} has no interactions of {missing[0]}; it has {span}")
+        return [f for day in wanted for f in data_files(self.root / INTERACTIONS / day_folder(day))]
+
+    def interactions(self, days: Iterable[date] | None = None) -> pa.Table:
+        """Interactions of these days (all by default) with a `date` column (date32) after the contract's."""
+        schema = INTERACTIONS_CONTRACT.schema.append(pa.field("date", pa.date32(), nullable=False))
+        parts = []
+        for path in self.interaction_files(days):
+            part = conform(_read(path, INTERACTIONS_CONTRACT), INTERACTIONS_CONTRACT)
+            day = day_of_folder(path.parent.name)
+            stamps = pa.repeat(pa.scalar(day, pa.date32()), part.num_rows)
+            parts.append(pa.table([*part.columns, stamps], schema=schema))
+        return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def image_path(self, image: str | None) -> Path | None:
+        """The picture's file; None if there is no such file below images/."""
+        if image is None:
+            return None
+        path = safe_image_path(self.root / IMAGES, image)
+        return path if path is not None and path.is_file() else None
+
+    def fingerprint(self) -> str:
+        """Hex digest of the content.
+
+        Users and items are hashed whole; a partition by its files' names, sizes and Parquet footers, which
+        hold the statistics of every column chunk; 13 million rows would take minutes to hash.
+        """
+        digest = hashlib.sha256()
+        for name in (USERS, ITEMS):
+            digest.update(f"{name}\0".encode())
+            digest.update(hashlib.sha256(self._file(name).read_bytes()).digest())
+        for path in self.interaction_files():
+            digest.update(f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\0".encode())
+            digest.update(_footer(path))
+        return digest.hexdigest()
+
+    def _file(self, name: str) -> Path:
+        path = self.root / name
+        if not path.is_file():
+            raise DatasetNotFound(f"{path} does not exist; see docs/data-contract.md for what a dataset folder holds")
+        return path
+
+    def _table(self, name: str, contract: TableContract) -> pa.Table:
+        return conform(_read(self._file(name), contract), contract)
+
+
+def _read(path: Path, contract: TableContract) -> pa.Table:
+    with pq.ParquetFile(path) as file:  # a file alone: the folder's date= is no column of it
+        present = set(file.schema_arrow.names)
+        return file.read(columns=[name for name in contract.names if name in present])
+
+
+def _footer(path: Path) -> bytes:
+    """The Parquet footer: its length stands in the eight bytes at the end, before the magic word."""
+    with path.open("rb") as file:
+        file.seek(-8, 2)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(-8 - length, 2)
+        return file.read(length)

@@ -192,7 +192,8 @@ class TwoTower(nn.Module):
         """B users and N items → scores float [B, N]."""
         queries = self.query(*user)  # [B, D]
         candidates = self.candidate(*item)  # [N, D]
-        return queries @ candidates.T
+        scores: Tensor = queries @ candidates.T
+        return scores
 
     def save(self, folder: Path) -> None:
         """Write both towers, the query tower marked with its candidate tower's fingerprint."""

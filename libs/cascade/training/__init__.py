@@ -1,0 +1,1 @@
+"""Training, offline evaluation, baselines and metrics."""

@@ -1,0 +1,204 @@
+"""Training the ranker: clicks against sampled negatives, and real impressions without a click where there are any."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cascade.features.item_table import ItemTable
+from cascade.features.training_set import TrainingSet
+from cascade.models.dlrm import Dlrm, DlrmConfig
+from cascade.training.device import choose_device, torch_threads
+from cascade.training.errors import TrainingInputError
+from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
+from cascade.training.losses import ClickLoss
+from cascade.training.negatives import (
+    InBatchNegatives,
+    NegativeSampler,
+    UniformNegatives,
+    item_frequency,
+)
+from cascade.training.rows import IntArray, ItemTensors, data_summary, gather, require_trainable, sample_rows
+
+SAMPLERS: dict[str, NegativeSampler] = {"in_batch": InBatchNegatives(), "uniform": UniformNegatives()}
+
+
+@dataclass(frozen=True)
+class DlrmTraining:
+    """How the ranker is trained; docs/models.md says how the defaults were chosen."""
+
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=4, batch=2048, learning_rate=2e-3))
+    negatives: Literal["in_batch", "uniform"] = "in_batch"
+    negatives_per_click: int = 5
+    correct_popularity: bool = True
+    """answer as if negatives had been drawn uniformly, so that popularity counts in the ranking"""
+    item_id_dropout: float = 0.05
+    """share of rows that do not see their item's id, so that a new item is scored by its content"""
+    validation_rows: int = 8192
+    """at most this many clicks judge an epoch"""
+
+
+class DlrmObjective:
+    """The ranker, its loss, and the rows it learns from."""
+
+    def __init__(
+        self,
+        model: Dlrm,
+        train: TrainingSet,
+        validation: TrainingSet | None,
+        items: ItemTable,
+        training: DlrmTraining,
+        device: torch.device,
+        seed: int,
+        unclicked: TrainingSet | None = None,
+    ) -> None:
+        self._train, self._unclicked, self._training, self._device = train, unclicked, training, device
+        self._items = ItemTensors(items, device)
+        self._sampler = SAMPLERS[training.negatives]
+        log_lift = self._sampler.log_lift(item_frequency(train.item_position, self._items.count))
+        self._log_lift = log_lift if training.correct_popularity else np.zeros_like(log_lift)  # [I]
+        self.model = model.to(device)
+        self._click_loss = ClickLoss()
+        self._validation = None if validation is None or not len(validation.item_position) else validation
+        if self._validation is not None:
+            self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
+        self._seed = seed
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.model
+
+    @property
+    def rows(self) -> int:
+        """The number of clicks."""
+        return len(self._train.item_position)
+
+    def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
+        """Cross-entropy of these clicks and their negatives, and of a share of the unclicked impressions."""
+        dropout = self._training.item_id_dropout
+        logits, labels, items, usable = self._clicks(self._train, rows, self._sampler, dropout, rng)
+        log_lift = self._float(self._log_lift[items])
+        if self._unclicked is not None and len(self._unclicked.item_position):
+            shown = self._shown_rows(len(self._unclicked.item_position), rows, rng)
+            shown_items = self._unclicked.item_position[shown].astype(np.int64)
+            zeros = torch.zeros(len(shown), device=self._device)
+            logits = torch.cat([logits, self._logits(self._unclicked, shown, shown_items, 1, dropout, rng)])
+            # Shown items were chosen by a recommender, not drawn by the sampler: nothing to correct.
+            labels, log_lift = torch.cat([labels, zeros]), torch.cat([log_lift, zeros])
+            usable = torch.cat([usable, torch.ones_like(zeros)])
+        loss: Tensor = self._click_loss(logits, labels, log_lift, usable)
+        return loss
+
+    def validation_loss(self) -> float | None:
+        """The cross-entropy of held-out clicks and uniform negatives, the same after every epoch."""
+        rows = self._validation
+        if rows is None:
+            return None
+        rng = np.random.default_rng(self._seed)
+        total = 0.0
+        for start in range(0, len(rows.item_position), 1024):
+            part = np.arange(start, min(start + 1024, len(rows.item_position)))
+            logits, labels, _, usable = self._clicks(rows, part, SAMPLERS["uniform"], 0.0, rng)
+            loss = self._click_loss(logits, labels, torch.zeros_like(logits), usable)
+            total += float(loss) * len(part)
+        return total / len(rows.item_position)
+
+    def _clicks(
+        self,
+        source: TrainingSet,
+        rows: IntArray,
+        sampler: NegativeSampler,
+        dropout: float,
+        rng: np.random.Generator,
+    ) -> tuple[Tensor, Tensor, IntArray, Tensor]:
+        """Logits, labels, items and weights of clicks and their K negatives, flat [B(1 + K)]."""
+        count = self._training.negatives_per_click
+        positives = source.item_position[rows].astype(np.int64)  # [B]
+        negatives = sampler.draw(positives, count, self._items.count, rng)
+        items = np.concatenate([positives[:, None], negatives.items], axis=1)  # [B, 1 + K]
+        labels = np.zeros(items.shape, np.float32)
+        labels[:, 0] = 1.0
+        usable = np.ones(items.shape, np.float32)
+        usable[:, 1:] = negatives.usable
+        logits = self._logits(source, rows, items.ravel(), 1 + count, dropout, rng)
+        return logits, self._float(labels.ravel()), items.ravel(), self._float(usable.ravel())
+
+    def _logits(
+        self,
+        source: TrainingSet,
+        rows: IntArray,
+        items: IntArray,
+        repeats: int,
+        dropout: float,
+        rng: np.random.Generator,
+    ) -> Tensor:
+        """Each of B rows' user and context with its `repeats` items, int64 [B × repeats] → [B × repeats]."""
+
+        def each(array: NDArray[Any]) -> Tensor:
+            return gather(array, rows, self._device).repeat_interleave(repeats, dim=0)
+
+        item_categorical, item_continuous, image, text = self._items.take(items, dropout, rng)
+        user, context = source.user, source.context
+        logits: Tensor = self.model(
+            torch.cat([each(user.categorical), item_categorical, each(context.categorical)], dim=1),
+            torch.cat([each(user.continuous), item_continuous, each(context.continuous)], dim=1),
+            image,
+            text,
+        )
+        return logits
+
+    def _shown_rows(self, count: int, rows: IntArray, rng: np.random.Generator) -> IntArray:
+        """As large a share of the unclicked impressions as the batch is of the clicks."""
+        return np.sort(rng.integers(0, count, max(1, round(count * len(rows) / self.rows))))
+
+    def _float(self, array: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def train_dlrm(
+    train_rows: TrainingSet,
+    validation_rows: TrainingSet | None,
+    items: ItemTable,
+    network: DlrmConfig,
+    training: DlrmTraining | None = None,
+    *,
+    unclicked: TrainingSet | None = None,
+    seed: int = 0,
+    checkpoint_dir: Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Dlrm, TrainingReport]:
+    """Train the ranker from the start; the model comes back on the CPU.
+
+    validation_rows: judge each epoch, for early stopping. unclicked: real impressions without a click, rows of
+    the item that was shown. checkpoint_dir: lets an interrupted training continue.
+    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
+    """
+    training = training or DlrmTraining()
+    require_trainable(train_rows, items)
+    if training.negatives not in SAMPLERS:
+        raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    with torch_threads(threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Dlrm(network)
+        where = choose_device(device)
+        model.image_scale.fit(torch.from_numpy(np.array(items.image)))
+        model.text_scale.fit(torch.from_numpy(np.array(items.text)))
+        objective = DlrmObjective(model, train_rows, validation_rows, items, training, where, seed, unclicked)
+        extra = [] if unclicked is None else data_summary(unclicked, items)
+        name = run_name(
+            network=network.to_dict(),
+            training=asdict(training),
+            seed=seed,
+            data=data_summary(train_rows, items) + extra,
+        )
+        report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
+    return model.cpu(), report

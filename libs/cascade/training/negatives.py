@@ -1,0 +1,142 @@
+"""Where negatives come from. Every sampler draws from a generator it is given, and holds no state.
+
+Shapes: B rows of a batch, N candidates, K negatives of each row, I items in the catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.training.errors import TrainingInputError
+
+Positions = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+
+def item_frequency(item_positions: NDArray[np.integer], items: int) -> Doubles:
+    """Each item's share of the training rows, float64 [I], summing to 1: the chance that a batch row holds it."""
+    if len(item_positions) == 0:
+        raise TrainingInputError("there are no training rows to count items in; train on at least one day")
+    counts = np.bincount(item_positions, minlength=items)
+    if len(counts) > items:
+        raise TrainingInputError(f"rows name item {len(counts) - 1} of a table with {items}; use the same item table")
+    shares: Doubles = counts / counts.sum()
+    return shares
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The columns of a sampled softmax.
+
+    items: int64 [N], target: int64 [B], the column of each row's positive, log_q: float32 [N]
+    """
+
+    items: Positions
+    target: Positions
+    log_q: Floats
+
+
+class CandidateSampler(Protocol):
+    """Chooses the columns against which a batch's positives compete."""
+
+    def __call__(self, positives: Positions, frequency: Doubles) -> Candidates:
+        """int64 [B], float64 [I] → the candidates."""
+        ...
+
+
+def in_batch_rows(positives: Positions, frequency: Doubles) -> Candidates:
+    """Every row's item is a column, as often as the batch holds it; q is the item's frequency (Yi et al. 2019)."""
+    log_q = np.log(frequency[positives]).astype(np.float32)
+    return Candidates(positives, np.arange(len(positives)), log_q)
+
+
+def in_batch_items(positives: Positions, frequency: Doubles) -> Candidates:
+    """Every item of the batch is a column once; q is the chance that a batch of B rows holds it at all.
+
+    The same estimate from fewer columns: in a small catalog most of a large batch's columns are repeats.
+    """
+    items, target = np.unique(positives, return_inverse=True)
+    # log(1 - (1 - p)^B), by way of log1p and expm1 so that rare items keep their digits
+    log_q = np.log(-np.expm1(len(positives) * np.log1p(-np.minimum(frequency[items], 1 - 1e-12))))
+    return Candidates(items, target, log_q.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Items a user did not click.
+
+    items: int64 [B, K]; usable: bool [B, K], False where only the positive itself was found
+    """
+
+    items: Positions
+    usable: NDArray[np.bool_]
+
+
+class NegativeSampler(Protocol):
+    """Draws K negatives for each positive of a batch."""
+
+    def draw(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Negatives:
+        """int64 [B], K, I → the negatives."""
+        ...
+
+    def log_lift(self, frequency: Doubles) -> Floats:
+        """log(chance of being drawn × I) of each item, float32 [I]: 0 where all are as likely."""
+        ...
+
+
+class InBatchNegatives:
+    """Other rows' items: drawn by popularity, never the row's own positive."""
+
+    def draw(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Negatives:
+        """int64 [B], K, I → the negatives."""
+        return _apart_from(positives, count, lambda size: positives[rng.integers(0, len(positives), size)])
+
+    def log_lift(self, frequency: Doubles) -> Floats:
+        """float64 [I] → float32 [I], between -5 and 5.
+
+        The bound keeps a single click on a rare item from outweighing the rest of its batch.
+        """
+        lift = np.log(np.maximum(frequency * len(frequency), 1e-12))
+        return np.clip(lift, -5.0, 5.0).astype(np.float32)
+
+
+class UniformNegatives:
+    """Any item of the catalog, each as likely, never the row's own positive."""
+
+    def draw(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Negatives:
+        """int64 [B], K, I → the negatives."""
+        return _apart_from(positives, count, lambda size: rng.integers(0, items, size))
+
+    def log_lift(self, frequency: Doubles) -> Floats:
+        """float64 [I] → zeros [I]."""
+        return np.zeros(len(frequency), np.float32)
+
+
+_REDRAWS = 16
+
+
+def _apart_from(positives: Positions, count: int, draw: Callable[[int], Positions]) -> Negatives:
+    """[B, count] draws, those equal to the row's positive drawn again a few times."""
+    if count < 1:
+        raise TrainingInputError(f"{count} negatives for each click were asked for; take at least 1")
+    items = draw(len(positives) * count).reshape(len(positives), count)
+    for _ in range(_REDRAWS):
+        clash = items == positives[:, None]
+        if not clash.any():
+            break
+        items[clash] = draw(int(clash.sum()))
+    return Negatives(items, items != positives[:, None])
+
+
+def drop_item_ids(categorical: NDArray[np.int32], share: float, rng: np.random.Generator) -> NDArray[np.int32]:
+    """A copy in which this share of rows lost their item id (column 0), so that content learns to stand alone."""
+    dropped = categorical.copy()
+    if share > 0:
+        dropped[rng.random(len(dropped)) < share, 0] = 0
+    return dropped

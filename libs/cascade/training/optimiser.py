@@ -1,0 +1,79 @@
+"""Adam, with the rows of large embedding tables updated only when a batch touches them.
+
+A dense step over 300,000 users × 64 costs as much as the network itself; a batch touches a hundredth of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cascade.training.errors import CheckpointError
+
+SPARSE_FROM = 20_000
+"""Tables of at least this many rows get sparse gradients; below, a dense step is quicker."""
+
+
+class LazyAdam:
+    """Adam for a module's trainable parameters, SparseAdam for its large embedding tables."""
+
+    def __init__(self, module: nn.Module, rate: float, sparse_from: int = SPARSE_FROM) -> None:
+        self._rate = rate
+        large = [m for m in module.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= sparse_from]
+        for table in large:
+            table.sparse = True
+        sparse_ids = {id(table.weight) for table in large}
+        named = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self._sparse_names = [name for name, p in named.items() if id(p) in sparse_ids]
+        self._dense_names = [name for name, p in named.items() if id(p) not in sparse_ids]
+        self._optimisers: list[tuple[list[str], torch.optim.Optimizer]] = []
+        if self._dense_names:
+            dense = torch.optim.Adam([named[name] for name in self._dense_names], lr=rate)
+            self._optimisers.append((self._dense_names, dense))
+        if self._sparse_names:
+            sparse = torch.optim.SparseAdam([named[name] for name in self._sparse_names], lr=rate)
+            self._optimisers.append((self._sparse_names, sparse))
+
+    def zero_grad(self) -> None:
+        """Forget the last step's gradients."""
+        for _, optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
+
+    def step(self, share_of_rate: float) -> None:
+        """One update at this share of the full rate."""
+        for _, optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self._rate * share_of_rate
+            optimiser.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts by `parameter/key`, for a checkpoint."""
+        return {f"{name}/{key}": torch.as_tensor(value).clone() for name, key, value in self._entries()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from `state()`. Raises CheckpointError where it belongs to other parameters."""
+        for names, optimiser in self._optimisers:
+            content = optimiser.state_dict()
+            state: dict[int, dict[str, Any]] = {}
+            for index, name in enumerate(names):
+                found = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name}
+                if found:
+                    # SparseAdam counts its steps in an int, Adam in a tensor
+                    if isinstance(optimiser, torch.optim.SparseAdam):
+                        state[index] = {k: int(v) if k == "step" else v for k, v in found.items()}
+                    else:
+                        state[index] = found
+            content["state"] = state
+            optimiser.load_state_dict(content)
+        unknown = {k.rpartition("/")[0] for k in tensors} - {*self._dense_names, *self._sparse_names}
+        if unknown:
+            raise CheckpointError(f"the checkpoint holds moments of {sorted(unknown)}, which this training lacks")
+
+    def _entries(self) -> Iterator[tuple[str, str, Any]]:
+        for names, optimiser in self._optimisers:
+            for index, state in optimiser.state_dict()["state"].items():
+                for key, value in state.items():
+                    yield names[index], key, value

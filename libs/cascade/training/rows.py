@@ -1,0 +1,80 @@
+"""Training rows and items as tensors, gathered batch by batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cascade.features.item_table import ItemTable
+from cascade.features.training_set import TrainingSet
+from cascade.training.errors import TrainingInputError
+from cascade.training.negatives import drop_item_ids
+
+IntArray = NDArray[np.int64]
+
+
+class ItemTensors:
+    """The catalog's features on the training device. I items."""
+
+    def __init__(self, items: ItemTable, device: torch.device) -> None:
+        self._categorical = items.categorical
+        self._device = device
+        self.count = len(items.item_ids)
+        self.continuous = _tensor(items.continuous, device)  # [I, F]
+        self.image = _tensor(items.image, device)  # [I, image_dim]
+        self.text = _tensor(items.text, device)  # [I, text_dim]
+
+    def take(
+        self, positions: IntArray, dropout: float, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Categorical, continuous, image and text of these items, a share of them without their id."""
+        categorical = drop_item_ids(self._categorical[positions], dropout, rng)
+        at = torch.from_numpy(positions).to(self._device)
+        return _tensor(categorical, self._device), self.continuous[at], self.image[at], self.text[at]
+
+
+def gather(array: NDArray[Any], rows: IntArray, device: torch.device) -> Tensor:
+    """Some rows of an array, which may be a mapped file, as a tensor."""
+    return torch.from_numpy(array[rows]).to(device)
+
+
+def require_trainable(rows: TrainingSet, items: ItemTable) -> None:
+    """Raises TrainingInputError where there is nothing to learn from, or rows name items the table lacks."""
+    if len(rows.item_position) < 2:
+        raise TrainingInputError(f"there are {len(rows.item_position)} training rows; train on more days")
+    low, high = int(rows.item_position.min()), int(rows.item_position.max())
+    if low < 0 or high >= len(items.item_ids):
+        raise TrainingInputError(
+            f"rows name items {low} to {high}, the item table has 0 to {len(items.item_ids) - 1}; "
+            "drop rows of unknown items, and use the table the rows were made with"
+        )
+    if low == high:
+        raise TrainingInputError(f"all rows hold the same item (position {low}); there is nothing to tell apart")
+
+
+def sample_rows(rows: TrainingSet, at_most: int, seed: int) -> IntArray:
+    """Row numbers, all of them or a seeded sample in order."""
+    count = len(rows.item_position)
+    if count <= at_most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, at_most, replace=False))
+
+
+def data_summary(rows: TrainingSet, items: ItemTable) -> list[int]:
+    """Numbers that change when a training's data does, for its checkpoint's name."""
+    return [
+        len(rows.item_position),
+        len(items.item_ids),
+        int(np.bitwise_xor.reduce(rows.timestamp)) if len(rows.timestamp) else 0,
+        int(rows.timestamp.sum()),
+        int(rows.item_position.astype(np.int64).sum()),
+        int(rows.user.categorical.astype(np.int64).sum()),
+    ]
+
+
+def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)

@@ -1,0 +1,270 @@
+"""Point-in-time features: what was known about a user at the moment of each row, and nothing newer.
+
+A training row at time t sees the top category of [t - 24 h, t) (its definition: top_category.py). The same query
+answers for the online store, asked for every user at one moment; so training sees what serving would have seen.
+
+How it scales: one day at a time, with the day before it in view; so memory follows the largest two days, not the
+history. Within them the cost is linear in (rows × categories their user met): every row asks each of its user's
+categories for its weight in the window by one range frame, and no row meets another user's, nor is the window
+itself ever expanded, so that a user with a hundred thousand events costs no more per row than anyone else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cascade.features.errors import FeatureInputError
+from cascade.features.files import replacing
+from cascade.features.source import InteractionSource, QueryLimits, files_of, session
+from cascade.features.spec import TOP_CATEGORY_WINDOW_S
+from cascade.features.top_category import EVENT_WEIGHT
+
+ROW_GROUP = 1 << 19
+_DAY = dt.timedelta(days=1)
+_DAY_S = 24 * 3600
+
+ROWS_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("timestamp", pa.int64()),
+        ("device_type", pa.string()),
+        ("event_type", pa.string()),
+        ("age", pa.int64()),
+        ("gender", pa.string()),
+        ("top_category", pa.string()),
+        ("feature_timestamp", pa.int64()),
+    ]
+)
+ONLINE_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("top_category", pa.string()),
+        ("event_timestamp", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+Progress = Callable[[int, int], None]
+"""Called with days done and days in all."""
+
+
+@dataclass(frozen=True)
+class TrainingRowsStats:
+    """What was written, and how much of it is unknown."""
+
+    rows: int
+    rows_without_top_category: int
+    rows_of_unknown_users: int
+    rows_of_unknown_items: int
+
+
+def training_rows(
+    dataset: InteractionSource,
+    days: Collection[dt.date],
+    out: Path,
+    *,
+    limits: QueryLimits | None = None,
+    progress: Progress | None = None,
+) -> TrainingRowsStats:
+    """Write the interactions of `days` with their users' features as of each row's own moment.
+
+    `out` becomes one Parquet file of ROWS_SCHEMA, ordered by timestamp, user_id, item_id (then device and event
+    type, so that the order is total). age and gender are null for users the dataset does not know;
+    feature_timestamp is the newest event that top_category used, always before timestamp, null if there is none.
+    Raises FeatureInputError: a day is not in the dataset, a row lies outside its day, a user or item repeats.
+    """
+    chosen = sorted(set(days))
+    files_of(dataset, chosen)  # refuses an unknown day before the first is computed
+    present = set(dataset.days())
+    counts = [0, 0, 0, 0]
+    with (
+        session(limits) as connection,
+        replacing(out) as beside,
+        pq.ParquetWriter(beside, ROWS_SCHEMA, compression="zstd", compression_level=1) as writer,
+    ):
+        _load_catalog(connection, dataset)
+        for done, day in enumerate(chosen, start=1):
+            start = _seconds(day)
+            _load_rows(connection, files_of(dataset, [day]), day)
+            in_view = files_of(dataset, {day - _DAY, day} & present)
+            _load_events(connection, in_view, start - TOP_CATEGORY_WINDOW_S, start + _DAY_S)
+            connection.execute(_MOMENTS_OF_ROWS)
+            connection.execute(_TOP, {"window": TOP_CATEGORY_WINDOW_S})
+            for batch in connection.execute(_ROWS_WITH_FEATURES).to_arrow_reader(ROW_GROUP):
+                writer.write_batch(batch.cast(ROWS_SCHEMA), row_group_size=ROW_GROUP)
+            for at, count in enumerate(connection.execute(_COUNTS).fetchone()):
+                counts[at] += count
+            if progress:
+                progress(done, len(chosen))
+    return TrainingRowsStats(*counts)
+
+
+def online_top_categories(dataset: InteractionSource, at: int, *, limits: QueryLimits | None = None) -> pa.Table:
+    """Every user's top category at `at` (UTC seconds): user_id, top_category, event_timestamp (µs, UTC).
+
+    Holds the users with an event in [at - 24 h, at), ordered by user_id; event_timestamp is the newest event used.
+    """
+    since = at - TOP_CATEGORY_WINDOW_S
+    in_view = [day for day in dataset.days() if _seconds(day) + _DAY_S > since and _seconds(day) < at]
+    files = dataset.interaction_files(in_view) if in_view else []
+    if not files:
+        return ONLINE_SCHEMA.empty_table()
+    with session(limits) as connection:
+        _load_catalog(connection, dataset)
+        _load_events(connection, [str(file) for file in files], since, at)
+        connection.execute(_MOMENT_OF_ALL, {"at": at})
+        connection.execute(_TOP, {"window": TOP_CATEGORY_WINDOW_S})
+        found = connection.execute(_ONLINE).to_arrow_table()
+    moments = pc.multiply(found.column("feature_timestamp").cast(pa.int64()), 1_000_000)
+    return pa.table(
+        [found.column("user_id"), found.column("top_category"), moments.cast(ONLINE_SCHEMA.field(2).type)],
+        schema=ONLINE_SCHEMA,
+    )
+
+
+def _seconds(day: dt.date) -> int:
+    return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
+
+
+def _load_catalog(connection: Any, dataset: InteractionSource) -> None:
+    """Tables users, categories (keys in code point order), items (with category_key), user_keys (empty)."""
+    connection.register("users_given", dataset.users())
+    connection.register("items_given", dataset.items())
+    for key, query in (("user_id", _REPEATED_USER), ("item_id", _REPEATED_ITEM)):
+        repeated = connection.execute(query).fetchone()
+        if repeated:
+            raise FeatureInputError(f"{key} {repeated[0]!r} repeats; every id stands once in its table")
+    for statement in _CATALOG:
+        connection.execute(statement)
+
+
+def _load_rows(connection: Any, files: list[str], day: dt.date) -> None:
+    """Table rows: the day's interactions, whole."""
+    connection.execute(_LEARN_USERS, {"files": files})
+    connection.execute(_ROWS, {"files": files})
+    # The window looks at this day and the one before: a row of another day would get a wrong answer.
+    stray = connection.execute(_STRAY, {"start": _seconds(day), "end": _seconds(day) + _DAY_S}).fetchone()
+    if stray:
+        raise FeatureInputError(
+            f"the interactions of {day} hold the timestamp {stray[0]}, which is another UTC day; "
+            "move such rows to their own day"
+        )
+
+
+def _load_events(connection: Any, files: list[str], since: int, until: int) -> None:
+    """Table events: what [since, until) adds to each (user, category) at each second."""
+    connection.execute(_LEARN_USERS, {"files": files})
+    connection.execute(_EVENTS, {"files": files, "since": since, "until": until, "event_weight": EVENT_WEIGHT})
+
+
+_REPEATED_USER = "SELECT user_id FROM users_given GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+_REPEATED_ITEM = "SELECT item_id FROM items_given GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+
+_CATALOG = (
+    "CREATE TEMP TABLE users AS SELECT user_id, age, gender FROM users_given",
+    """
+    CREATE TEMP TABLE categories AS
+    SELECT category, row_number() OVER (ORDER BY category)::INTEGER AS category_key
+    FROM (SELECT DISTINCT category_l1 AS category FROM items_given WHERE category_l1 <> '')
+    """,
+    """
+    CREATE TEMP TABLE items AS
+    SELECT item_id, category_key FROM items_given LEFT JOIN categories ON category_l1 = category
+    """,
+    "CREATE TEMP TABLE user_keys (user_id VARCHAR, user_key INTEGER)",
+)
+
+# Integers group and sort several times faster than ids; keys are given as users are met.
+_LEARN_USERS = """
+    INSERT INTO user_keys
+    SELECT user_id, row_number() OVER () + (SELECT count(*) FROM user_keys)
+    FROM (SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false))
+    ANTI JOIN user_keys USING (user_id)
+"""
+
+_ROWS = """
+    CREATE OR REPLACE TEMP TABLE rows AS
+    SELECT user_id, user_key, item_id, timestamp, device_type, event_type
+    FROM read_parquet($files, hive_partitioning = false) JOIN user_keys USING (user_id)
+"""
+
+_STRAY = "SELECT timestamp FROM rows WHERE timestamp < $start OR timestamp >= $end ORDER BY timestamp LIMIT 1"
+
+_EVENTS = """
+    CREATE OR REPLACE TEMP TABLE events AS
+    SELECT user_key, category_key, timestamp, sum($event_weight) AS weight
+    FROM read_parquet($files, hive_partitioning = false)
+    JOIN user_keys USING (user_id) JOIN items USING (item_id)
+    WHERE category_key IS NOT NULL AND timestamp >= $since AND timestamp < $until
+    GROUP BY ALL
+"""
+
+_MOMENTS_OF_ROWS = "CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT user_key, timestamp FROM rows"
+
+_MOMENT_OF_ALL = """
+    CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT user_key, $at::BIGINT AS timestamp FROM events
+"""
+
+# Events and moments answered. A moment asks every category of its user by a row of its own among that category's
+# events: a row without weight, whose frame over the 24 hours before it sums the rows that have one. Moments that
+# saw nothing are absent from the answer.
+_TOP = """
+    CREATE OR REPLACE TEMP TABLE top AS
+    WITH met AS (
+        SELECT DISTINCT user_key, category_key FROM events
+    ), timeline AS (
+        SELECT user_key, category_key, timestamp, weight, false AS asks FROM events
+        UNION ALL
+        SELECT user_key, category_key, timestamp, NULL, true FROM moments JOIN met USING (user_key)
+    ), seen AS (
+        SELECT user_key, category_key, timestamp, asks,
+               sum(weight) OVER before AS weight,
+               max(CASE WHEN NOT asks THEN timestamp END) OVER before AS latest
+        FROM timeline
+        WINDOW before AS (
+            PARTITION BY user_key, category_key ORDER BY timestamp
+            RANGE BETWEEN $window PRECEDING AND 1 PRECEDING
+        )
+    )
+    SELECT user_key, timestamp,
+           arg_max(category_key, (weight, latest, -category_key)) AS category_key,
+           max(latest) AS feature_timestamp
+    FROM seen
+    WHERE asks AND latest IS NOT NULL
+    GROUP BY user_key, timestamp
+"""
+
+_ROWS_WITH_FEATURES = """
+    SELECT rows.user_id, rows.item_id, rows.timestamp, rows.device_type, rows.event_type,
+           users.age, users.gender, categories.category AS top_category, top.feature_timestamp
+    FROM rows
+    LEFT JOIN users ON users.user_id = rows.user_id
+    LEFT JOIN top ON top.user_key = rows.user_key AND top.timestamp = rows.timestamp
+    LEFT JOIN categories ON categories.category_key = top.category_key
+    ORDER BY rows.timestamp, rows.user_id, rows.item_id, rows.device_type, rows.event_type
+"""
+
+_COUNTS = """
+    SELECT count(*),
+           count(*) FILTER (top.user_key IS NULL),
+           count(*) FILTER (users.user_id IS NULL),
+           count(*) FILTER (items.item_id IS NULL)
+    FROM rows
+    LEFT JOIN users ON users.user_id = rows.user_id
+    LEFT JOIN items ON items.item_id = rows.item_id
+    LEFT JOIN top ON top.user_key = rows.user_key AND top.timestamp = rows.timestamp
+"""
+
+_ONLINE = """
+    SELECT user_id, category AS top_category, feature_timestamp
+    FROM top JOIN user_keys USING (user_key) JOIN categories USING (category_key)
+    ORDER BY user_id
+"""

@@ -1,0 +1,53 @@
+"""What training saw: the users, items and devices that occur in the training days' interactions.
+
+Vocabularies are fitted on these, so that an embedding row exists only where training moved it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cascade.features.source import InteractionSource, QueryLimits, files_of, session
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Distinct values in order, each a table for the matching `fit`.
+
+    users: user_id, age, gender of the dataset's users who interacted
+    item_ids: pa.string array
+    devices: device_type
+    """
+
+    users: pa.Table
+    item_ids: pa.Array
+    devices: pa.Table
+
+
+def seen_in(dataset: InteractionSource, days: Collection[dt.date], *, limits: QueryLimits | None = None) -> Seen:
+    """The users, items and devices of the given days. Raises FeatureInputError when a day is not in the dataset."""
+    files = {"files": files_of(dataset, days)}
+    with session(limits) as connection:
+        connection.register("users_given", dataset.users())
+        users = connection.execute(_USERS, files).to_arrow_table()
+        items = connection.execute(_ITEMS, files).to_arrow_table()
+        devices = connection.execute(_DEVICES, files).to_arrow_table()
+    return Seen(users, items.column("item_id").combine_chunks(), devices)
+
+
+_USERS = """
+    SELECT user_id, age, gender FROM users_given
+    WHERE user_id IN (SELECT user_id FROM read_parquet($files, hive_partitioning = false))
+    ORDER BY user_id
+"""
+
+_ITEMS = "SELECT DISTINCT item_id FROM read_parquet($files, hive_partitioning = false) ORDER BY item_id"
+
+_DEVICES = """
+    SELECT DISTINCT device_type FROM read_parquet($files, hive_partitioning = false)
+    WHERE device_type IS NOT NULL ORDER BY device_type
+"""

@@ -1,0 +1,33 @@
+"""The command line, as a table of contents."""
+
+from __future__ import annotations
+
+import typer
+
+from cascade.cli import evaluate, recommend, system
+from cascade.cli.groups import SentenceGroup, lazy_group
+
+app = typer.Typer(
+    cls=SentenceGroup,
+    help="Cascade: a recommender for online shops, from a shop's data to a ranked list.",
+    epilog="Begin with: cascade up",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(system.up)
+app.command()(system.down)
+app.command()(system.status)
+app.command()(system.stop)
+app.command()(system.start)
+app.command()(recommend.recommend)
+app.command()(evaluate.evaluate)
+app.add_typer(
+    typer.Typer(
+        cls=lazy_group("cascade.cli.data"),
+        help="Dataset folders: generate, import, validate. Example: cascade data validate ./my-shop",
+        no_args_is_help=True,
+    ),
+    name="data",
+)

@@ -1,0 +1,61 @@
+"""The gateway as an ASGI app.
+
+uvicorn --factory services.gateway.app:app
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from cascade.serving.app import create_service_app
+from services.gateway import page, routes, shop_routes
+from services.gateway.container import Transports, open_gateway
+from services.gateway.context import Clock, system_clock
+from services.gateway.problems import PROBLEMS
+from services.gateway.settings import GatewaySettings
+
+_DESCRIPTION = (
+    "Recommendations for the visitors of an online shop. Errors are RFC 9457 problem details that name the field."
+)
+
+
+def create_app(settings: GatewaySettings, transports: Transports | None = None, clock: Clock = system_clock) -> FastAPI:
+    """The public API.
+
+    transports: stand in for TCP to `retrieval`, `filter` or `ranker`
+    clock: UTC seconds; what a request without a time is given
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app.state.gateway = await open_gateway(settings, app.state.metrics, stack, transports, clock)
+            yield
+
+    service = create_service_app(
+        "gateway",
+        settings,
+        lifespan,
+        [page.router, routes.router, shop_routes.router],
+        problems=PROBLEMS,
+        description=_DESCRIPTION,
+    )
+    if settings.images_dir is not None:
+        service.mount("/images", Pictures(directory=settings.images_dir, check_dir=False), name="images")
+    return service
+
+
+class Pictures(StaticFiles):
+    """Files of one folder; paths that leave it, by `..` or by links, are not found."""
+
+    async def check_config(self) -> None:
+        """A folder that is not there (yet) has no pictures, which is no error."""
+
+
+def app() -> FastAPI:
+    """The app with settings from the environment."""
+    return create_app(GatewaySettings())

@@ -1,0 +1,201 @@
+"""What one gateway consists of, put together once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from redis.asyncio import Redis
+
+from cascade.api.gateway import Stage
+from cascade.errors import CascadeError
+from cascade.online.connection import answers, connect
+from cascade.online.popular import PopularItems as PopularInRedis
+from cascade.online.user_features import FeastUserFeatures
+from cascade.serving.context import REQUEST_ID_HEADER, current_request_id
+from cascade.serving.logging import get_logger
+from cascade.serving.metrics import ServiceMetrics
+from cascade.serving.reload import BundleHolder
+from cascade.store import ModelStore
+from cascade.store.artifacts import GatewayArtifacts
+from services.gateway.catalog import Catalog
+from services.gateway.clients import FilterClient, RankerClient, RetrievalClient, ServiceClient
+from services.gateway.context import Clock, system_clock
+from services.gateway.engine import Budget, Ports, Recommender
+from services.gateway.fallbacks import BundledPopularity, FirstThatAnswers, RedisPopularity
+from services.gateway.interactions import Visitors
+from services.gateway.ports import FeatureSource, PopularItems
+from services.gateway.settings import GatewaySettings
+from services.gateway.telemetry import Telemetry
+
+BUNDLE = "gateway"
+_STATE_TIMEOUT_S = 0.5
+_WARM_UP_USER = "cascade-warm-up"
+
+StateProbe = Callable[[], Awaitable[str]]
+Transports = Mapping[str, httpx.AsyncBaseTransport]
+"""Service name (`retrieval`, `filter`, `ranker`) → how calls to it travel."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """All that depends on the bundle; replaced whole when a new one loads."""
+
+    catalog: Catalog
+    popular: PopularItems
+    recommender: Recommender
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the routes call.
+
+    dependencies: by name, tells `ready`, `not ready` or `down`
+    """
+
+    holder: BundleHolder[Shop]
+    ports: Ports
+    visitors: Visitors
+    telemetry: Telemetry
+    dependencies: Mapping[str, StateProbe]
+
+    def shop(self) -> Shop:
+        """The shop in use. Raises NotReady while no bundle is loaded."""
+        return self.holder.current.value
+
+    def loaded_shop(self) -> Shop | None:
+        """The shop in use, or None while no bundle is loaded."""
+        return None if self.holder.version is None else self.shop()
+
+    def versions(self) -> dict[str, str]:
+        """Track → bundle version."""
+        return self.holder.versions()
+
+
+def request_headers() -> dict[str, str]:
+    """What every hop of the request in hand carries on."""
+    request_id = current_request_id()
+    return {} if request_id is None else {REQUEST_ID_HEADER: request_id}
+
+
+async def open_gateway(
+    settings: GatewaySettings,
+    metrics: ServiceMetrics,
+    stack: AsyncExitStack,
+    transports: Transports | None = None,
+    clock: Clock = system_clock,
+) -> Gateway:
+    """Connect a gateway to everything; what it opened is closed by `stack`."""
+    telemetry = Telemetry(metrics)
+    clients = _clients(settings, transports or {}, stack)
+    redis = _redis(settings, stack)
+    features = FeastUserFeatures(
+        settings.feast_registry, settings.redis_url.get_secret_value(), settings.features_timeout_ms / 1000
+    )
+    stack.push_async_callback(features.close)
+    ports = Ports(
+        features=features,
+        retriever=RetrievalClient(clients["retrieval"]),
+        seen_filter=FilterClient(clients["filter"], settings.write_timeout_ms / 1000),
+        ranker=RankerClient(clients["ranker"]),
+        fresh_popular=RedisPopularity(PopularInRedis(redis)),
+    )
+    holder: BundleHolder[Shop] = BundleHolder(
+        ModelStore(settings.model_store),
+        BUNDLE,
+        settings.alias,
+        lambda folder: open_shop(folder, settings, ports, telemetry, clock),
+        poll_s=settings.alias_poll_s,
+        metrics=metrics,
+    )
+    await asyncio.gather(holder.start(), _warm_up(features))
+    stack.push_async_callback(holder.aclose)
+    return Gateway(
+        holder=holder,
+        ports=ports,
+        visitors=Visitors(
+            ports.seen_filter,
+            features,
+            lambda: holder.current.value.catalog if holder.version else None,
+            settings.clock_skew_s,
+            clock,
+        ),
+        telemetry=telemetry,
+        dependencies={
+            **{name: client.state for name, client in clients.items()},
+            "redis": lambda: _redis_state(redis),
+        },
+    )
+
+
+def open_shop(folder: Path, settings: GatewaySettings, ports: Ports, telemetry: Telemetry, clock: Clock) -> Shop:
+    """Read the gateway's bundle and stand the recommender on it."""
+    artifacts = GatewayArtifacts.load(folder)
+    catalog = Catalog(artifacts.items, with_images=settings.images_dir is not None)
+    ranked = artifacts.popularity
+    popular = FirstThatAnswers(
+        ports.fresh_popular,
+        BundledPopularity(ranked.global_, ranked.by_l1, ranked.by_l2),
+        settings.popular_timeout_ms / 1000,
+        telemetry.popular_fallback,
+    )
+    recommender = Recommender(ports, popular, catalog, telemetry, budget_of(settings), clock)
+    return Shop(catalog, popular, recommender)
+
+
+def budget_of(settings: GatewaySettings) -> Budget:
+    """The engine's numbers."""
+    return Budget(
+        candidates=settings.candidates,
+        deeper=settings.deeper,
+        features_s=settings.features_timeout_ms / 1000,
+        retrieval_s=settings.retrieval_timeout_ms / 1000,
+        filter_s=settings.filter_timeout_ms / 1000,
+        ranker_s=settings.ranker_timeout_ms / 1000,
+    )
+
+
+def _clients(settings: GatewaySettings, transports: Transports, stack: AsyncExitStack) -> dict[str, ServiceClient]:
+    stages: tuple[tuple[Stage, str, int], ...] = (
+        ("retrieval", settings.retrieval_url, settings.retrieval_timeout_ms),
+        ("filter", settings.filter_url, settings.filter_timeout_ms),
+        ("ranker", settings.ranker_url, settings.ranker_timeout_ms),
+    )
+    clients: dict[str, ServiceClient] = {}
+    for stage, url, timeout_ms in stages:
+        client = ServiceClient(stage, url, timeout_ms / 1000, request_headers, transports.get(stage))
+        stack.push_async_callback(client.aclose)
+        clients[stage] = client
+    return clients
+
+
+def _redis(settings: GatewaySettings, stack: AsyncExitStack) -> Redis:
+    redis = connect(
+        settings.redis_url.get_secret_value(),
+        timeout_s=settings.redis_timeout_ms / 1000,
+        max_connections=settings.redis_connections,
+    )
+    stack.push_async_callback(redis.aclose)
+    return redis
+
+
+async def _redis_state(redis: Redis) -> str:
+    try:
+        async with asyncio.timeout(_STATE_TIMEOUT_S):
+            return "ready" if await answers(redis) is None else "down"
+    except TimeoutError:
+        return "down"
+
+
+async def _warm_up(features: FeatureSource) -> None:
+    """Import Feast and read its registry before the first visitor waits for it."""
+    try:
+        await features.get(_WARM_UP_USER)
+    except CascadeError as error:
+        log.warning("user features are not there yet", error=str(error))

@@ -1,0 +1,227 @@
+"""The order of the stages: features → retrieve → filter → rank → metadata, each with its stand-in.
+
+Knows no HTTP: it talks to ports, and a port that fails names its stage in `degraded` and nothing worse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cascade.api.common import Context, UserFeatures
+from cascade.api.filter import FilterRequest
+from cascade.api.gateway import (
+    RecommendationRequest,
+    RecommendationResponse,
+    RecommendedItem,
+    Stage,
+    StageVersion,
+    Timings,
+)
+from cascade.api.ranker import Diversity, RankRequest
+from cascade.api.retrieval import RetrieveRequest
+from services.gateway.catalog import Catalog
+from services.gateway.context import Clock, imputed_context, system_clock
+from services.gateway.fallbacks import popular_candidates, unknown_user
+from services.gateway.ports import (
+    FeatureSource,
+    Observer,
+    PopularItems,
+    Ranker,
+    Retriever,
+    SeenFilter,
+    StageLate,
+)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many candidates to look at, and how long each stage may take (seconds)."""
+
+    candidates: int = 300
+    deeper: int = 1000
+    features_s: float = 0.15
+    retrieval_s: float = 0.3
+    filter_s: float = 0.15
+    ranker_s: float = 0.3
+
+    def seconds(self, stage: Stage) -> float:
+        """The stage's time."""
+        return float(getattr(self, f"{stage}_s"))
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything behind the gateway. fresh_popular may fail; the Recommender is given one that does not."""
+
+    features: FeatureSource
+    retriever: Retriever
+    seen_filter: SeenFilter
+    ranker: Ranker
+    fresh_popular: PopularItems
+
+
+@dataclass
+class Trace:
+    """What happened to one request: wall time a stage (seconds), stages that failed, bundles that answered."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    degraded: list[Stage] = field(default_factory=list)
+    versions: dict[str, StageVersion] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to the stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def milliseconds(self, stage: str) -> float:
+        """The stage's time so far; 0 for a stage that was not asked."""
+        return round(self.seconds.get(stage, 0.0) * 1000, 3)
+
+
+class Recommender:
+    """Answers a recommendation request, whatever is down."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        popular: PopularItems,
+        catalog: Catalog,
+        observer: Observer,
+        budget: Budget | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self._ports = ports
+        self._popular = popular
+        self._catalog = catalog
+        self._observer = observer
+        self._budget = budget or Budget()
+        self._clock = clock
+
+    async def recommend(self, request: RecommendationRequest, request_id: str) -> RecommendationResponse:
+        """The user's list, best first; `degraded` names the stages it had to do without."""
+        trace = Trace()
+        with trace.timed("total"):
+            context = imputed_context(request.device_type, request.timestamp, self._clock)
+            user = await self._user(request.user_id, trace)
+            candidates = await self._unseen_candidates(user, context, request.k, trace)
+            ranked = await self._ranked(user, context, candidates, request, trace)
+            with trace.timed("metadata"):
+                items = [self._show(item_id, score) for item_id, score in ranked]
+        for stage, seconds in trace.seconds.items():
+            self._observer.stage(stage, seconds)
+        return RecommendationResponse.model_construct(
+            request_id=request_id,
+            user_id=request.user_id,
+            items=items,
+            degraded=trace.degraded,
+            timings=_timings(trace),
+            versions=trace.versions,
+        )
+
+    async def _user(self, user_id: str, trace: Trace) -> UserFeatures:
+        found = await self._ask("features", lambda: self._ports.features.get(user_id), trace)
+        return found or unknown_user(user_id)
+
+    async def _unseen_candidates(self, user: UserFeatures, context: Context, k: int, trace: Trace) -> list[str]:
+        """Candidates the user has not met; where fewer than k are left, looked for once more and deeper."""
+        depth = max(self._budget.candidates, k)
+        candidates = await self._candidates(user, context, depth, trace)
+        unseen = await self._unseen(user.user_id, candidates, trace)
+        more_may_exist = len(candidates) >= depth and depth < self._budget.deeper
+        if len(unseen) >= k or not more_may_exist:
+            return self._known(unseen)
+        looked_at = set(candidates)
+        deeper = await self._candidates(user, context, self._budget.deeper, trace)
+        fresh = [item_id for item_id in deeper if item_id not in looked_at]
+        return self._known(unseen + await self._unseen(user.user_id, fresh, trace))
+
+    async def _candidates(self, user: UserFeatures, context: Context, count: int, trace: Trace) -> list[str]:
+        request = RetrieveRequest(user=user, context=context, k=count)
+        found = await self._ask("retrieval", lambda: self._ports.retriever.retrieve(request), trace)
+        if found is None:
+            with trace.timed("retrieval"):
+                return await popular_candidates(self._popular, user, count)
+        trace.versions["retrieval"] = StageVersion(version=found.version, track=found.track)
+        return found.item_ids
+
+    async def _unseen(self, user_id: str, item_ids: list[str], trace: Trace) -> list[str]:
+        if not item_ids:
+            return []
+        # model_construct: the ids come from a bundle, and the filter checks them again.
+        request = FilterRequest.model_construct(user_id=user_id, item_ids=item_ids)
+        found = await self._ask("filter", lambda: self._ports.seen_filter.unseen(request), trace)
+        return item_ids if found is None else found.item_ids
+
+    def _known(self, item_ids: list[str]) -> list[str]:
+        """Only items that can be shown; before ranking, so that the list still reaches k."""
+        known, unknown = self._catalog.split(item_ids)
+        if unknown:
+            self._observer.without_metadata(unknown)
+        return known
+
+    async def _ranked(
+        self,
+        user: UserFeatures,
+        context: Context,
+        item_ids: list[str],
+        request: RecommendationRequest,
+        trace: Trace,
+    ) -> Sequence[tuple[str, float | None]]:
+        if not item_ids:
+            return []
+        diversity = Diversity(temperature=request.temperature, seed=request.seed) if request.diversity else None
+        rank = RankRequest.model_construct(
+            user=user, context=context, item_ids=item_ids, k=request.k, diversity=diversity
+        )
+        found = await self._ask("ranker", lambda: self._ports.ranker.rank(rank), trace)
+        if found is None:
+            return [(item_id, None) for item_id in item_ids[: request.k]]
+        trace.versions["ranker"] = StageVersion(version=found.version, track=found.track)
+        return [*zip(found.item_ids, found.scores, strict=True)][: request.k]
+
+    def _show(self, item_id: str, score: float | None) -> RecommendedItem:
+        item = self._catalog.get(item_id)
+        if item is None:
+            raise KeyError(item_id)
+        return RecommendedItem.model_construct(**item.__dict__, score=score)
+
+    async def _ask(self, stage: Stage, call: Callable[[], Awaitable[Answer]], trace: Trace) -> Answer | None:
+        """The stage's answer within its time; None, and the stage named as degraded, when there is none.
+
+        A stage that failed once is not asked again for this request: its time is spent.
+        """
+        if stage in trace.degraded:
+            return None
+        try:
+            with trace.timed(stage):
+                async with asyncio.timeout(self._budget.seconds(stage)):
+                    return await call()
+        except TimeoutError:
+            error: Exception = StageLate(stage, f"no answer within {self._budget.seconds(stage):g} s")
+        except Exception as raised:  # a defect below must not cost the visitor the list; the observer tells it
+            error = raised
+        trace.degraded.append(stage)
+        self._observer.degraded(stage, error)
+        return None
+
+
+def _timings(trace: Trace) -> Timings:
+    return Timings(
+        features_ms=trace.milliseconds("features"),
+        retrieval_ms=trace.milliseconds("retrieval"),
+        filter_ms=trace.milliseconds("filter"),
+        ranker_ms=trace.milliseconds("ranker"),
+        metadata_ms=trace.milliseconds("metadata"),
+        total_ms=trace.milliseconds("total"),
+    )

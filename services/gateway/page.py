@@ -1,0 +1,79 @@
+"""What a person sees: a page at `/`, the pictures, and the state of everything behind the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from html import escape
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from cascade.serving.responses import JsonResponse
+from services.gateway.container import Gateway
+from services.gateway.routes import gateway_of
+
+router = APIRouter(include_in_schema=False)
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Cascade</title>
+<style>
+  :root {{ color-scheme: light dark; }}
+  body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; }}
+  pre {{ padding: 1rem; overflow-x: auto; border: 1px solid color-mix(in srgb, currentColor 25%, transparent); }}
+</style>
+<main>
+<h1>Cascade</h1>
+<p>A recommender for online shops. A request passes four stages, each lighter than the next is heavy:
+retrieve, filter, rank, re-rank. This is its gateway. {state}</p>
+<p><a href="/docs">Interactive documentation</a> · <a href="/v1/items">items</a> ·
+<a href="/v1/popular">popular</a> · <a href="/readyz">state</a> · <a href="/metrics">metrics</a></p>
+<h2>Ask for a list</h2>
+<pre>curl -s {base}/v1/recommendations \\
+  -H 'content-type: application/json' \\
+  -d '{{"user_id": "new-visitor", "device_type": "mobile", "k": 10}}'</pre>
+<h2>Tell what a visitor met</h2>
+<pre>curl -s {base}/v1/interactions \\
+  -H 'content-type: application/json' \\
+  -d '{{"user_id": "new-visitor", "item_id": "{item_id}", "event_type": "click"}}'</pre>
+</main>
+</html>
+"""
+
+
+@router.get("/")
+async def index(request: Request) -> Response:
+    """What this is and how to call it."""
+    shop = gateway_of(request).loaded_shop()
+    if shop is None:
+        state, item_id = "It has no catalog yet: the models have not been built.", "ITEM"
+    else:
+        state, item_id = f"It serves {len(shop.catalog):,} items.", shop.catalog.first_id() or "ITEM"
+    base = str(request.base_url).rstrip("/")
+    return HTMLResponse(_PAGE.format(state=state, base=escape(base), item_id=escape(item_id)))
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """Ready once the catalog is loaded: whatever else is down only degrades, and is told in `dependencies`.
+
+    Stands before the readiness route that all services share, which knows no state that does not decide.
+    """
+    gateway = gateway_of(request)
+    gateway.shop()
+    return JsonResponse(
+        {
+            "status": "ready",
+            "checks": {"bundle": "ok"},
+            "versions": gateway.versions(),
+            "dependencies": await dependencies(gateway),
+        }
+    )
+
+
+async def dependencies(gateway: Gateway) -> dict[str, str]:
+    """`ready`, `not ready` or `down`, by name of what stands behind the gateway."""
+    states = await asyncio.gather(*(probe() for probe in gateway.dependencies.values()))
+    return dict(zip(gateway.dependencies, states, strict=True))

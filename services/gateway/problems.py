@@ -1,0 +1,50 @@
+"""The gateway's own errors as problem details."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cascade.online.errors import FeatureStoreNotReady
+from cascade.serving.problems import FieldError, Problem, ProblemOf, retry_after
+from services.gateway.interactions import FromTheFuture, InteractionRefused, NoSuchItem
+from services.gateway.ports import StageBusy, StageError
+
+
+def no_such_item(error: NoSuchItem) -> Problem:
+    """404, with the field."""
+    return Problem("unknown-item", 404, "Unknown item", str(error), [_field(error)])
+
+
+def from_the_future(error: FromTheFuture) -> Problem:
+    """422, with the field."""
+    return Problem("validation", 422, "Invalid request", str(error), [_field(error)])
+
+
+def stage_failed(error: StageError) -> Problem:
+    """503: nothing can stand in for this stage here. The log tells what happened."""
+    wait = error.retry_after_s if isinstance(error, StageBusy) else 1
+    return Problem(
+        "stage-unavailable", 503, "Not available now", f"The {error.stage} service gave no answer; try again.",
+        headers=retry_after(wait),
+    )  # fmt: skip
+
+
+def features_not_ready(_error: FeatureStoreNotReady) -> Problem:
+    """503: the features have not been built."""
+    return Problem(
+        "features-not-ready", 503, "Not available now", "The feature store is not built yet; try again.",
+        headers=retry_after(5),
+    )  # fmt: skip
+
+
+def _field(error: InteractionRefused) -> FieldError:
+    return FieldError(error.field, error.message, error.value)
+
+
+PROBLEMS: Mapping[type[Exception], ProblemOf] = {
+    NoSuchItem: no_such_item,
+    FromTheFuture: from_the_future,
+    StageError: stage_failed,
+    FeatureStoreNotReady: features_not_ready,
+}
+"""Exception class → problem, beside the common ones."""

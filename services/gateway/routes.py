@@ -1,0 +1,89 @@
+"""The public API: parse, call, reply."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from cascade.api.common import MAX_ID_LENGTH
+from cascade.api.gateway import (
+    DeletionResponse,
+    InteractionRequest,
+    InteractionResponse,
+    RecommendationRequest,
+    RecommendationResponse,
+)
+from cascade.serving.context import current_request_id
+from services.gateway.container import Gateway
+
+UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["u-17"])]
+
+router = APIRouter()
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway behind this app."""
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+def reply(message: BaseModel, status: int = 200) -> Response:
+    """A message as its bytes: it is valid by construction and not validated again."""
+    return Response(message.model_dump_json(), status, media_type="application/json")
+
+
+@router.post(
+    "/v1/recommendations",
+    tags=["recommendations"],
+    summary="A ranked list for a visitor",
+    response_model=RecommendationResponse,
+)
+async def recommend(body: RecommendationRequest, request: Request) -> Response:
+    """The k items this visitor most likely clicks now, met ones left out.
+
+    Nothing but `user_id` is required, and the user need not be known: time defaults to now, a missing or unknown device
+    is treated as such. `degraded` names stages that were down or late; the list is there all the same.
+    """
+    recommender = gateway_of(request).shop().recommender
+    return reply(await recommender.recommend(body, current_request_id() or ""))
+
+
+@router.post(
+    "/v1/interactions",
+    tags=["visitors"],
+    summary="A visitor met an item",
+    status_code=202,
+    response_model=InteractionResponse,
+)
+async def interact(body: InteractionRequest, request: Request) -> Response:
+    """Answers 202 once the interaction is recorded: the next list leaves the item out."""
+    event_id = await gateway_of(request).visitors.record(body)
+    return reply(InteractionResponse(event_id=event_id), 202)
+
+
+# The converter `path` takes ids with slashes; the longer route stands first.
+@router.delete(
+    "/v1/users/{user_id:path}/history",
+    tags=["visitors"],
+    summary="Forget what a user met",
+    response_model=DeletionResponse,
+)
+async def forget_history(user_id: UserId, request: Request) -> Response:
+    """Every item may be shown to the user again."""
+    removed = await gateway_of(request).visitors.forget_history(user_id)
+    return reply(DeletionResponse(user_id=user_id, removed=removed))
+
+
+@router.delete(
+    "/v1/users/{user_id:path}",
+    tags=["visitors"],
+    summary="Forget a user's history and online features",
+    response_model=DeletionResponse,
+)
+async def forget_user(user_id: UserId, request: Request) -> Response:
+    """Removes history and online features; `removed` counts the records of each."""
+    removed = await gateway_of(request).visitors.forget(user_id)
+    return reply(DeletionResponse(user_id=user_id, removed=removed))

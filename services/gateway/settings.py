@@ -1,0 +1,39 @@
+"""Settings of the gateway, and its only reader of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from cascade.api.common import MAX_CANDIDATES
+from cascade.serving.settings import BundleSettings, Port, RedisSettings, ServiceSettings
+
+
+class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
+    """What the gateway needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="CASCADE_GATEWAY_", env_file=".env", extra="ignore", frozen=True)
+
+    port: Port = Field(8000, description="port to listen on")
+
+    retrieval_url: str = Field("http://127.0.0.1:8001", description="where the retrieval service listens")
+    filter_url: str = Field("http://127.0.0.1:8002", description="where the filter service listens")
+    ranker_url: str = Field("http://127.0.0.1:8003", description="where the ranker service listens")
+    feast_registry: Path = Field(
+        Path(".cascade/feast/registry.db"), description="Feast's registry file, for user features"
+    )
+    images_dir: Path | None = Field(
+        None, description="folder of item pictures, served below /images; none: no pictures"
+    )
+
+    candidates: int = Field(300, ge=1, le=MAX_CANDIDATES, description="items that retrieval is asked for")
+    deeper: int = Field(1000, ge=1, le=MAX_CANDIDATES, description="items asked for when filtering leaves fewer than k")
+    features_timeout_ms: int = Field(150, ge=1, description="time for a user's features; beyond it degraded")
+    retrieval_timeout_ms: int = Field(300, ge=1, description="time for retrieval; beyond it degraded")
+    filter_timeout_ms: int = Field(150, ge=1, description="time for the filter; beyond it degraded")
+    ranker_timeout_ms: int = Field(300, ge=1, description="time for the ranker; beyond it degraded")
+    popular_timeout_ms: int = Field(100, ge=1, description="time for popular items from Redis; beyond it the bundle's")
+    write_timeout_ms: int = Field(1000, ge=1, description="time to record or forget; beyond it 503")
+    clock_skew_s: int = Field(3600, ge=0, description="how far in the future an interaction's timestamp may lie")

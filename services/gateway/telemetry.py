@@ -1,0 +1,82 @@
+"""The engine's Observer: Prometheus metrics and the log."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+from cascade.api.gateway import Stage
+from cascade.errors import CascadeError
+from cascade.serving.logging import get_logger
+from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
+from services.gateway.ports import StageError
+
+STAGES: tuple[Stage, ...] = ("features", "retrieval", "filter", "ranker")
+_TIMED = (*STAGES, "metadata", "total")
+_IDS_LOGGED = 5
+
+log = get_logger(__name__)
+
+
+class Telemetry:
+    """Counts, times and logs what the engine does.
+
+    A stage that is late, down or busy is a warning; one that refuses or garbles is a defect of this system and an
+    error, counted apart, because no restart will cure it.
+    """
+
+    def __init__(self, metrics: ServiceMetrics) -> None:
+        registry = metrics.registry
+        self._stage_seconds = Histogram(
+            "cascade_stage_seconds", "Wall time of a stage as the gateway saw it", ("stage",),
+            buckets=LATENCY_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self._degraded = Counter(
+            "cascade_degraded", "Recommendations made without a stage", ("stage",), registry=registry
+        )
+        self._failures = Counter(
+            "cascade_stage_failures", "Stages that gave no usable answer, by reason", ("stage", "reason"),
+            registry=registry,
+        )  # fmt: skip
+        self._without_metadata = Counter(
+            "cascade_items_without_metadata", "Items dropped because the catalog does not hold them",
+            registry=registry,
+        )  # fmt: skip
+        self._popular_fallbacks = Counter(
+            "cascade_popular_fallbacks", "Times the bundle's popularity stood in for Redis", registry=registry
+        )
+        # Children up front: every series is there from the start, and no lookup costs the request.
+        self._timed = {stage: self._stage_seconds.labels(stage) for stage in _TIMED}
+        for stage in STAGES:
+            self._degraded.labels(stage)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """See Observer."""
+        self._timed[stage].observe(seconds)
+
+    def degraded(self, stage: Stage, error: Exception) -> None:
+        """See Observer."""
+        self._degraded.labels(stage).inc()
+        self.failure(stage, error)
+
+    def failure(self, stage: Stage, error: Exception) -> None:
+        """A call that had to answer without a stage, or could not answer."""
+        reason = error.reason if isinstance(error, StageError) else "down"
+        if not isinstance(error, CascadeError):
+            self._failures.labels(stage, "defect").inc()
+            log.error("stage failed", stage=stage, reason="defect", exc_info=error)
+        elif isinstance(error, StageError) and error.is_defect:
+            self._failures.labels(stage, reason).inc()
+            log.error("stage failed", stage=stage, reason=reason, error=str(error))
+        else:
+            self._failures.labels(stage, reason).inc()
+            log.warning("stage failed", stage=stage, reason=reason, error=str(error))
+
+    def without_metadata(self, item_ids: list[str]) -> None:
+        """See Observer."""
+        self._without_metadata.inc(len(item_ids))
+        log.warning("items without metadata", count=len(item_ids), first=item_ids[:_IDS_LOGGED])
+
+    def popular_fallback(self, error: Exception) -> None:
+        """Redis gave no popular items; the bundle's stand in."""
+        self._popular_fallbacks.inc()
+        log.warning("popular items from the bundle", error=f"{type(error).__name__}: {error}")

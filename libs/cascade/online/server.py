@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cascade.online.errors import RedisNotFound, RedisStartFailed
 
@@ -182,7 +184,11 @@ class RedisServer:
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         started = time.monotonic()
         loading = False
-        with redis.Redis(self.host, self.port, socket_timeout=1.0, socket_connect_timeout=1.0) as client:
+        # No retries: the client's own would sleep for seconds where this loop looks every few milliseconds.
+        patience = Retry(NoBackoff(), 0)
+        with redis.Redis(
+            self.host, self.port, socket_timeout=1.0, socket_connect_timeout=1.0, retry=patience
+        ) as client:
             while True:
                 if process.poll() is not None:
                     raise self._failed(f"ended with code {process.returncode}")

@@ -1,0 +1,50 @@
+"""The client of the services: short timeouts, no hidden retries, one error for "Redis did not answer"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from cascade.online.errors import OnlineStoreDown
+
+
+def connect(url: str, *, timeout_s: float = 0.25, max_connections: int = 32) -> Redis:
+    """A client over a pool of its own; no connection is made yet. Close it with `await client.aclose()`.
+
+    timeout_s bounds connecting, each command, and the wait for a free connection. Nothing is retried: an interaction
+    is not idempotent, and a read is retried by whoever knows the time that is left. A connection that the server
+    dropped is noticed when it is taken from the pool, and made anew.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
+
+
+@contextmanager
+def store_errors(doing: str) -> Iterator[None]:
+    """Turns whatever the client raises into OnlineStoreDown, for this request alone."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise OnlineStoreDown(f"{doing}: {type(error).__name__}: {error}") from error
+
+
+async def answers(client: Redis) -> str | None:
+    """Readiness: None if the server answers a PING, else why not."""
+    try:
+        with store_errors("ping"):
+            await client.ping()  # type: ignore[misc]  # the client's types mix sync and async
+    except OnlineStoreDown as error:
+        return str(error)
+    return None

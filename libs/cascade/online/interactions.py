@@ -1,0 +1,158 @@
+"""What a user did: one atomic step to write it, and what reads it back.
+
+The step sets the item's bits in the user's Bloom filter, puts the item first among the recent ones, and appends the
+event to the stream. It is a Lua script, so that either all of it happens or none; plain EVAL scripts run on Redis 6.2
+and later and on Valkey.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from cascade.online import keys
+from cascade.online.bloom import BloomShape, PositionTable, contains
+from cascade.online.connection import store_errors
+
+# KEYS: bitmap, recent list, stream.
+# ARGV: seconds to live, length of the recent list, its new entry, number of stream values, field and value in turn,
+#       then the bits.
+_RECORD = """
+local ttl = tonumber(ARGV[1])
+local fields = tonumber(ARGV[4])
+for i = 5 + fields, #ARGV do
+    redis.call('SETBIT', KEYS[1], ARGV[i], 1)
+end
+redis.call('EXPIRE', KEYS[1], ttl)
+redis.call('LPUSH', KEYS[2], ARGV[3])
+redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[2]) - 1)
+redis.call('EXPIRE', KEYS[2], ttl)
+return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 5, 4 + fields))
+"""
+_RECORD_SHA = hashlib.sha1(_RECORD.encode(), usedforsecurity=False).hexdigest()  # how Redis names scripts
+
+
+@dataclass(frozen=True)
+class Event:
+    """An interaction as the stream holds it: every field a string there, "" for null.
+
+    timestamp: UTC seconds
+    """
+
+    user_id: str
+    item_id: str
+    timestamp: int
+    event_type: str
+    device_type: str | None = None
+    request_id: str | None = None
+
+    def fields(self) -> dict[str, str]:
+        """For XADD."""
+        return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> Event:
+        """From an entry of the stream. Raises KeyError or ValueError on one that is not an event."""
+        return cls(
+            user_id=fields["user_id"],
+            item_id=fields["item_id"],
+            timestamp=int(fields["timestamp"]),
+            event_type=fields["event_type"],
+            device_type=fields["device_type"] or None,
+            request_id=fields["request_id"] or None,
+        )
+
+
+@dataclass(frozen=True)
+class RecentItem:
+    """One of a user's latest interactions. timestamp: UTC seconds."""
+
+    timestamp: int
+    event_type: str
+    item_id: str
+
+    def encode(self) -> str:
+        """`timestamp|event_type|item_id`, as keys.py describes it."""
+        return f"{self.timestamp}|{self.event_type}|{self.item_id}"
+
+    @classmethod
+    def decode(cls, entry: str) -> RecentItem:
+        """The other way; an item id may hold the separator itself."""
+        timestamp, event_type, item_id = entry.split("|", 2)
+        return cls(int(timestamp), event_type, item_id)
+
+
+class Interactions:
+    """Seen items, recent items and the event stream of all users, over one async client.
+
+    Every method raises OnlineStoreDown where Redis does not answer, and the next call tries again.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        shape: BloomShape | None = None,
+        *,
+        seen_ttl_s: int = keys.SEEN_TTL_S,
+        cached_items: int = 200_000,
+    ) -> None:
+        """
+        shape: of every Bloom filter in the store; filters of another shape are not readable, so change it with an
+            empty store alone
+        cached_items: how many items' bits are kept
+        """
+        self._client = client
+        self._positions = PositionTable(shape or BloomShape(), cached_items)
+        self._seen_ttl_s = seen_ttl_s
+
+    async def record(self, event: Event) -> str:
+        """Write one interaction; returns the id of its event in the stream, once all of it is done."""
+        recent = RecentItem(event.timestamp, event.event_type, event.item_id)
+        fields = [part for pair in event.fields().items() for part in pair]
+        bits = self._positions.lookup([event.item_id])[0].tolist()
+        arguments = [
+            keys.seen(event.user_id),
+            keys.recent(event.user_id),
+            keys.EVENTS,
+            self._seen_ttl_s,
+            keys.RECENT_MAX,
+            recent.encode(),
+            len(fields),
+            *fields,
+            *bits,
+        ]
+        # The client's types mix sync and async results; hence the ignored [misc] of each await below.
+        with store_errors("recording an interaction"):
+            try:
+                event_id = await self._client.evalsha(_RECORD_SHA, 3, *arguments)  # type: ignore[misc]
+            except NoScriptError:  # a server that was restarted, or met for the first time; nothing ran yet
+                event_id = await self._client.eval(_RECORD, 3, *arguments)  # type: ignore[misc]
+        return _text(event_id)
+
+    async def unseen(self, user_id: str, item_ids: Sequence[str]) -> list[str]:
+        """The ids that the user has not met, in their order."""
+        with store_errors("reading seen items"):
+            bitmap: bytes | None = await self._client.get(keys.seen(user_id))
+        if not bitmap:
+            return list(item_ids)
+        seen = contains(bitmap, self._positions.lookup(item_ids))
+        return [item_id for item_id, met in zip(item_ids, seen.tolist(), strict=True) if not met]
+
+    async def recent(self, user_id: str, count: int = keys.RECENT_MAX) -> list[RecentItem]:
+        """The user's latest interactions, newest first."""
+        with store_errors("reading recent items"):
+            entries = await self._client.lrange(keys.recent(user_id), 0, count - 1)  # type: ignore[misc]
+        return [RecentItem.decode(_text(entry)) for entry in entries]
+
+    async def forget(self, user_id: str) -> int:
+        """Remove the user's seen and recent items; returns how many keys there were. Events in the stream stay."""
+        with store_errors("forgetting a user"):
+            return int(await self._client.unlink(keys.seen(user_id), keys.recent(user_id)))
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,201 @@
+"""Micro-batching: concurrent requests share one forward pass.
+
+The event loop collects, one worker thread computes. A request that finds the worker idle starts at once. While a batch
+runs, requests gather for the next one, so batches grow with the load and no timer is needed; `max_wait_s` adds a
+bounded wait under load for those who want fuller batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+from cascade.serving.errors import Closed, QueueFull
+from cascade.serving.metrics import ServiceMetrics
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Batched(Generic[Result]):
+    """A result, how long its request waited, and how long its batch computed."""
+
+    value: Result
+    queue_ms: float
+    compute_ms: float
+
+
+@dataclass(eq=False)
+class _Entry(Generic[Request, Result]):
+    request: Request
+    future: asyncio.Future[Batched[Result]]
+    arrived: float
+
+
+_Batch = list[_Entry[Request, Result]]
+
+
+class MicroBatcher(Generic[Request, Result]):
+    """Puts requests together and runs `compute` on them in a thread of its own.
+
+    compute: as many results as requests, in their order. An exception in place of a result is raised at that request
+    alone; an exception that `compute` raises, at every request of its batch.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Sequence[Request]], Sequence[Result | Exception]],
+        *,
+        max_size: int,
+        queue_bound: int,
+        max_wait_s: float = 0.0,
+        metrics: ServiceMetrics | None = None,
+        thread_start: Callable[[], None] | None = None,
+        name: str = "batcher",
+    ) -> None:
+        """
+        max_size: most requests in one batch
+        queue_bound: most requests that wait; beyond it QueueFull
+        max_wait_s: how long a batch that follows another waits to fill up; a lone request never waits
+        thread_start: runs once in the worker thread before its first batch
+        """
+        self._compute = compute
+        self._max_size = max_size
+        self._queue_bound = queue_bound
+        self._max_wait_s = max_wait_s
+        self._metrics = metrics
+        self._thread_start = thread_start
+        self._name = name
+        self._pending: deque[_Entry[Request, Result]] = deque()
+        self._work: SimpleQueue[_Batch[Request, Result] | None] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._timer: asyncio.Handle | None = None
+        self._closed = False
+        self._drained = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait now."""
+        return len(self._pending)
+
+    async def submit(self, request: Request) -> Batched[Result]:
+        """The result for one request.
+
+        Raises QueueFull beyond the bound, Closed after `aclose`, and what the computation raised for this request.
+        """
+        if self._closed:
+            raise Closed("the service is shutting down")
+        if len(self._pending) >= self._queue_bound:
+            raise QueueFull(f"{len(self._pending)} requests wait, the bound is {self._queue_bound}")
+        loop = self._start()
+        entry = _Entry(request, loop.create_future(), time.perf_counter())
+        self._pending.append(entry)
+        self._show_depth()
+        if not self._busy and self._timer is None:
+            # After the callbacks that are due now: requests that arrived together go together.
+            self._timer = loop.call_soon(self._dispatch)
+        elif self._timer is not None and len(self._pending) >= self._max_size:
+            self._timer.cancel()
+            self._dispatch()
+        try:
+            return await entry.future
+        except asyncio.CancelledError:
+            self._forget(entry)
+            raise
+
+    async def aclose(self) -> None:
+        """Take no more requests, finish those that wait, end the thread."""
+        self._closed = True
+        if self._busy or self._pending:
+            await self._drained.wait()
+        if self._thread is not None:
+            self._work.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            # A daemon, so that a computation that hangs cannot hold the process at exit.
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        return self._loop
+
+    def _forget(self, entry: _Entry[Request, Result]) -> None:
+        """The caller of a request gave up: do not compute it, and let another have its place."""
+        try:
+            self._pending.remove(entry)
+        except ValueError:
+            return  # its batch runs already; the result goes nowhere
+        self._show_depth()
+
+    def _dispatch(self) -> None:
+        """Hand the next batch to the thread. On the event loop."""
+        self._timer = None
+        batch = [self._pending.popleft() for _ in range(min(self._max_size, len(self._pending)))]
+        self._show_depth()
+        if batch:
+            self._busy = True
+            self._work.put(batch)
+        elif self._closed:
+            self._drained.set()
+
+    def _run(self) -> None:
+        """The worker thread."""
+        assert self._loop is not None  # noqa: S101  (set before the thread starts)
+        if self._thread_start is not None:
+            self._thread_start()
+        while (batch := self._work.get()) is not None:
+            started = time.perf_counter()
+            results: Sequence[Result | Exception]
+            try:
+                results = self._compute([entry.request for entry in batch])
+                if len(results) != len(batch):
+                    raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
+            except Exception as error:
+                results = [error] * len(batch)
+            ended = time.perf_counter()
+            try:
+                self._loop.call_soon_threadsafe(self._finish, batch, results, started, ended)
+            except RuntimeError:  # the loop was closed without `aclose`: nobody waits any more
+                return
+
+    def _finish(
+        self,
+        batch: _Batch[Request, Result],
+        results: Sequence[Result | Exception],
+        started: float,
+        ended: float,
+    ) -> None:
+        """Hand the results out and go on. On the event loop."""
+        if self._metrics is not None:
+            self._metrics.batch_size.observe(len(batch))
+        for entry, result in zip(batch, results, strict=True):
+            if self._metrics is not None:
+                self._metrics.queue_wait.observe(started - entry.arrived)
+                self._metrics.compute.observe(ended - started)
+            if entry.future.done():  # cancelled while its batch ran
+                continue
+            if isinstance(result, Exception):
+                entry.future.set_exception(result)
+            else:
+                entry.future.set_result(Batched(result, 1000 * (started - entry.arrived), 1000 * (ended - started)))
+        self._busy = False
+        assert self._loop is not None  # noqa: S101
+        if self._max_wait_s > 0 and self._pending and len(self._pending) < self._max_size and not self._closed:
+            self._timer = self._loop.call_later(self._max_wait_s, self._dispatch)
+        else:
+            self._dispatch()
+
+    def _show_depth(self) -> None:
+        if self._metrics is not None:
+            self._metrics.queue_depth.set(len(self._pending))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from cascade.online import keys
+from cascade.online.bloom import BloomShape
+from cascade.online.connection import answers, connect
+from cascade.online.errors import OnlineStoreDown
+from cascade.online.interactions import Event, Interactions, RecentItem
+from cascade.online.server import RedisServer, free_port
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def interactions(client: Redis) -> Interactions:
+    return Interactions(client)
+
+
+def event(item_id: str = "i1", user_id: str = "u1", at: int = 1_767_600_000) -> Event:
+    return Event(user_id, item_id, at, "click", "mobile", "r-1")
+
+
+async def test_one_step_writes_filter_recent_items_and_event(interactions: Interactions, client: Redis) -> None:
+    event_id = await interactions.record(event())
+    assert await interactions.unseen("u1", ["i0", "i1", "i2"]) == ["i0", "i2"]
+    assert await interactions.unseen("u2", ["i0", "i1"]) == ["i0", "i1"]
+    assert await interactions.recent("u1") == [RecentItem(1_767_600_000, "click", "i1")]
+    [(stream_id, fields)] = await client.xrange(keys.EVENTS)
+    assert stream_id.decode() == event_id
+    assert Event.from_fields({name.decode(): value.decode() for name, value in fields.items()}) == event()
+
+
+async def test_both_keys_expire_and_the_clock_starts_anew(client: Redis) -> None:
+    interactions = Interactions(client, seen_ttl_s=100)
+    await interactions.record(event("i1"))
+    for key in (keys.seen("u1"), keys.recent("u1")):
+        assert await client.ttl(key) == 100
+        await client.expire(key, 5)
+    await interactions.record(event("i2"))
+    assert [await client.ttl(key) for key in (keys.seen("u1"), keys.recent("u1"))] == [100, 100]
+
+
+async def test_recent_items_are_bounded_and_newest_first(interactions: Interactions) -> None:
+    for number in range(keys.RECENT_MAX + 5):
+        await interactions.record(event(f"i{number}", at=number))
+    recent = await interactions.recent("u1")
+    assert len(recent) == keys.RECENT_MAX
+    assert [item.item_id for item in recent[:2]] == [f"i{keys.RECENT_MAX + 4}", f"i{keys.RECENT_MAX + 3}"]
+    assert [item.item_id for item in await interactions.recent("u1", 1)] == [f"i{keys.RECENT_MAX + 4}"]
+
+
+async def test_seen_items_stay_hidden_however_many(interactions: Interactions) -> None:
+    ids = [f"item {number}" for number in range(300)]
+    for item_id in ids[::2]:
+        await interactions.record(event(item_id))
+    left = await interactions.unseen("u1", ids)
+    assert not set(left) & set(ids[::2])
+    assert len(left) >= 145  # 150 less false positives, of which a filter this empty has hardly any
+
+
+async def test_forgetting_removes_the_users_keys_alone(interactions: Interactions) -> None:
+    await interactions.record(event())
+    await interactions.record(event(user_id="u2"))
+    assert await interactions.forget("u1") == 2
+    assert await interactions.forget("u1") == 0
+    assert await interactions.unseen("u1", ["i1"]) == ["i1"]
+    assert await interactions.unseen("u2", ["i1"]) == []
+
+
+async def test_a_server_that_forgot_the_script_gets_it_again(interactions: Interactions, client: Redis) -> None:
+    await interactions.record(event())
+    await client.script_flush()
+    await interactions.record(event("i2"))
+    assert await client.xlen(keys.EVENTS) == 2
+
+
+async def test_an_error_is_that_requests_alone(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, free_port())
+    server.start()
+    client = connect(server.url, timeout_s=0.5)
+    try:
+        interactions = Interactions(client)
+        await interactions.record(event())
+        server.stop()
+        with pytest.raises(OnlineStoreDown, match="reading seen items"):
+            await interactions.unseen("u1", ["i1"])
+        with pytest.raises(OnlineStoreDown, match="recording"):
+            await interactions.record(event("i2"))
+        assert await answers(client) is not None
+        server.start()
+        assert await answers(client) is None
+        assert await interactions.unseen("u1", ["i1", "i2"]) == ["i2"]  # i1 came back from the append-only file
+        await interactions.record(event("i2"))
+    finally:
+        await client.aclose()
+        server.stop()
+
+
+async def test_a_full_server_refuses_the_whole_step(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, free_port()) as server, redis.Redis.from_url(server.url) as admin:
+        client = connect(server.url)
+        try:
+            admin.config_set("maxmemory", 1)
+            with pytest.raises(OnlineStoreDown, match="maxmemory"):
+                await Interactions(client).record(event())
+            assert admin.dbsize() == 0
+            admin.config_set("maxmemory", 0)
+            await Interactions(client).record(event())
+        finally:
+            await client.aclose()
+
+
+async def test_filters_of_another_shape_still_answer(client: Redis) -> None:
+    interactions = Interactions(client, BloomShape(10, 0.1))
+    await interactions.record(event())
+    assert await interactions.unseen("u1", ["i1", "i2"]) == ["i2"]
+
+
+text = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
+
+
+@given(text, text, st.integers(0, 2**32), text, st.none() | text, st.none() | text)
+def test_events_and_recent_items_survive_the_round_trip(
+    user: str, item: str, at: int, kind: str, device: str | None, request: str | None
+) -> None:
+    event = Event(user, item, at, kind, device, request)
+    assert Event.from_fields(event.fields()) == event
+    recent = RecentItem(at, "click", item)
+    assert RecentItem.decode(recent.encode()) == recent

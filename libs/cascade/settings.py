@@ -34,7 +34,9 @@ class Settings(BaseSettings):
 
     # Which days train
     train_share: float = Field(9 / 14, gt=0, lt=1, description="share of all days that the full training sees")
-    evaluation_share: float = Field(3 / 14, gt=0, lt=1, description="share of all days, after those, that evaluate")
+    kept_days: int | None = Field(
+        None, ge=0, description="last days kept for fine-tuning; none: 2, or 3 where there are fewer than 14 days"
+    )
 
     # Features and models
     mask_share: float = Field(0.05, ge=0, lt=1, description="share of training rows masked as cold; devices likewise")

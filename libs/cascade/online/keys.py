@@ -8,6 +8,7 @@
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
+| cascade:built:{asset} | string | digest of the build that wrote the asset's keys | none |
 
 Feast keeps its own keys (project name `cascade`, entity key serialisation 3), which Feast alone reads and writes.
 """
@@ -45,3 +46,8 @@ def popular_l1(category: str) -> str:
 def popular_l2(category: str) -> str:
     """Popular items of a second-level category."""
     return f"{_PREFIX}:popular:l2:{category}"
+
+
+def built(asset: str) -> str:
+    """Digest of the build that last wrote the keys of an asset."""
+    return f"{_PREFIX}:built:{asset}"

@@ -59,9 +59,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def content_version(
-    hashes: dict[str, str], lineage: dict[str, str], days: list[date], parent: str | None
-) -> str:
+def content_version(hashes: dict[str, str], lineage: dict[str, str], days: list[date], parent: str | None) -> str:
     """`<last training day>-<digest>`: the same content has the same version, and versions sort by day."""
     digest = hashlib.sha256()
     for part in (sorted(hashes.items()), sorted(lineage.items()), [str(day) for day in sorted(days)], parent):

@@ -1,0 +1,162 @@
+"""What a bundle of each service holds, and how it is written and read.
+
+One class a service: `save` is the build's side, `load` the service's, so that a layout is described once.
+Imports are those of the service alone: the gateway's bundle needs neither torch nor FAISS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cascade.features.item_table import ItemTable
+from cascade.features.popularity import Popularity
+from cascade.features.transforms import ContextTransform, UserTransform
+from cascade.store.errors import BundleCorrupt, LineageMismatch
+
+if TYPE_CHECKING:
+    from cascade.index.interface import CandidateIndex
+    from cascade.models.dlrm import Dlrm
+    from cascade.models.two_tower import QueryTower
+
+_USER, _CONTEXT = "user_transform", "context_transform"
+_QUERY_TOWER, _INDEX, _ITEM_IDS = "query_tower", "index", "item_ids.parquet"
+_DLRM, _ITEMS = "dlrm", "items"
+_CATALOG, _POPULARITY = "catalog.parquet", "popularity.json"
+
+CATALOG_COLUMNS = (
+    "item_id",
+    "title",
+    "description",
+    "category_l1",
+    "category_l2",
+    "price",
+    "gender",
+    "image",
+)
+
+
+@dataclass(frozen=True)
+class RetrievalArtifacts:
+    """The retrieval service's bundle. item_ids: in the index's order."""
+
+    user_transform: UserTransform
+    query_tower: QueryTower
+    index: CandidateIndex
+    item_ids: list[str]
+
+    def __post_init__(self) -> None:
+        trained_against, built_from = self.query_tower.candidate_fingerprint, self.index.source
+        if trained_against is None or trained_against != built_from:
+            raise LineageMismatch(
+                f"the query tower was trained against candidate tower {_short(trained_against)} and the index built "
+                f"from {_short(built_from)}; bundle the two of one training"
+            )
+        if len(self.item_ids) != self.index.count:
+            raise BundleCorrupt(f"{len(self.item_ids)} item ids for an index of {self.index.count} vectors")
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Item id → position in the index."""
+        return {item_id: position for position, item_id in enumerate(self.item_ids)}
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """For the manifest."""
+        return {"candidate_tower": str(self.index.source), "user_transform": self.user_transform.version}
+
+    def save(self, folder: Path) -> None:
+        """Write the parts into `folder`."""
+        self.user_transform.save(folder / _USER)
+        self.query_tower.save(folder / _QUERY_TOWER)
+        self.index.save(folder / _INDEX)
+        pq.write_table(pa.table({"item_id": self.item_ids}), folder / _ITEM_IDS)
+
+    @classmethod
+    def load(cls, folder: Path, threads: int | None = None) -> RetrievalArtifacts:
+        """Read the parts. Raises LineageMismatch where query tower and index are foreign to each other."""
+        from cascade.index.interface import CandidateIndex
+        from cascade.models.two_tower import QueryTower
+
+        return cls(
+            UserTransform.load(folder / _USER),
+            QueryTower.load(folder / _QUERY_TOWER),
+            CandidateIndex.load(folder / _INDEX, threads),
+            pq.read_table(folder / _ITEM_IDS).column("item_id").to_pylist(),
+        )
+
+
+@dataclass(frozen=True)
+class RankerArtifacts:
+    """The ranker's bundle."""
+
+    user_transform: UserTransform
+    context_transform: ContextTransform
+    items: ItemTable
+    dlrm: Dlrm
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """For the manifest."""
+        return {
+            "items": self.items.fingerprint,
+            "user_transform": self.user_transform.version,
+            "context_transform": self.context_transform.version,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write the parts into `folder`."""
+        self.user_transform.save(folder / _USER)
+        self.context_transform.save(folder / _CONTEXT)
+        self.items.save(folder / _ITEMS)
+        self.dlrm.save(folder / _DLRM)
+
+    @classmethod
+    def load(cls, folder: Path) -> RankerArtifacts:
+        """Read the parts."""
+        from cascade.models.dlrm import Dlrm
+
+        return cls(
+            UserTransform.load(folder / _USER),
+            ContextTransform.load(folder / _CONTEXT),
+            ItemTable.load(folder / _ITEMS),
+            Dlrm.load(folder / _DLRM),
+        )
+
+
+@dataclass(frozen=True)
+class GatewayArtifacts:
+    """The gateway's bundle: what a shop shows of each item, and popularity for answers without the models.
+
+    items: item id → its row (CATALOG_COLUMNS), in the catalog's order
+    """
+
+    items: dict[str, dict[str, Any]]
+    popularity: Popularity
+
+    def save(self, folder: Path) -> None:
+        """Write the parts into `folder`."""
+        rows = list(self.items.values())
+        table = pa.table({name: [row[name] for row in rows] for name in CATALOG_COLUMNS})
+        pq.write_table(table, folder / _CATALOG)
+        self.popularity.save(folder / _POPULARITY)
+
+    @classmethod
+    def from_catalog(cls, items: pa.Table, popularity: Popularity) -> GatewayArtifacts:
+        """From a dataset's items table."""
+        rows = items.select(list(CATALOG_COLUMNS)).to_pylist()
+        return cls({row["item_id"]: row for row in rows}, popularity)
+
+    @classmethod
+    def load(cls, folder: Path) -> GatewayArtifacts:
+        """Read the parts."""
+        return cls.from_catalog(pq.read_table(folder / _CATALOG), Popularity.load(folder / _POPULARITY))
+
+
+def _short(fingerprint: str | None) -> str:
+    return "unknown" if fingerprint is None else fingerprint[:12]

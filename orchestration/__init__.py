@@ -1,0 +1,1 @@
+"""Dagster: everything the services serve, as software-defined assets."""

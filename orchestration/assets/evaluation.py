@@ -1,0 +1,61 @@
+"""How good the models are, beside popularity, item-kNN and, on a generated shop, the oracle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from cascade.data.generator import Shop
+from cascade.features.item_table import ItemTable
+from cascade.features.transforms import ContextTransform, UserTransform
+from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from orchestration.assets.training import candidate_index, dlrm, two_tower
+from orchestration.provenance import reads
+from orchestration.workspace import Workspace
+
+REPORT = "evaluation.json"
+
+
+@dg.asset(
+    group_name="evaluation",
+    code_version="1",
+    deps=[two_tower, candidate_index, dlrm],
+    metadata=reads("evaluation_rows", "seed"),
+    kinds={"numpy"},
+)
+def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """The table that `cascade evaluate` prints."""
+    from cascade.training.evaluation import evaluate
+
+    from cascade.index.interface import CandidateIndex
+    from cascade.models.dlrm import Dlrm
+    from cascade.models.two_tower import TwoTower
+
+    settings, split = workspace.settings, workspace.split()
+    with workspace.making(context) as making:
+        user = UserTransform.load(workspace.folder("user_transform"))
+        items = ItemTable.load(workspace.folder("item_table"))
+        where = ContextTransform.load(workspace.folder("context_transform"))
+        query = TwoTower.load(workspace.folder("two_tower")).query
+        index = CandidateIndex.load(workspace.folder("candidate_index"))
+        oracle = Shop.load(settings.dataset_dir) if Shop.is_oracle_available(settings.dataset_dir) else None
+        report = evaluate(
+            workspace.dataset,
+            RetrievalArtifacts(user, query, index, items.item_ids),
+            RankerArtifacts(user, where, items, Dlrm.load(workspace.folder("dlrm"))),
+            train_days=split.train,
+            eval_days=split.evaluate,
+            oracle=oracle,
+            max_rows=settings.evaluation_rows,
+            seed=settings.seed,
+        )
+        (making.folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2))
+        making.metadata |= {"report": dg.MetadataValue.md(report.to_markdown())}
+    return making.result()
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report that the asset wrote."""
+    content: dict[str, Any] = json.loads((folder / REPORT).read_text())
+    return content

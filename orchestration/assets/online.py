@@ -1,0 +1,81 @@
+"""What the services read at request time: user features in Feast's online store, popularity in Redis."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from redis import Redis
+
+from cascade.features.point_in_time import ONLINE_SCHEMA, online_top_categories
+from cascade.features.popularity import Popularity
+from cascade.online.feast_config import feature_store
+from cascade.online.marks import mark_built
+from cascade.online.popular import write_popular
+from orchestration.assets.features import INTERACTIONS, limits, popularity
+from orchestration.provenance import reads
+from orchestration.workspace import Workspace
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dg.asset(
+    group_name="online", code_version="1", deps=[INTERACTIONS], metadata=reads("redis_url"), kinds={"feast", "redis"}
+)
+def online_features(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """Age, gender and top category of every user: Feast's offline files, `apply`, `materialize`."""
+    settings = workspace.settings
+    with workspace.making(context) as making:
+        last = workspace.dataset.days()[-1]
+        # the shop's present: the moment after its last whole day
+        now = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+        offline = settings.feast_dir.absolute() / "offline"
+        offline.mkdir(parents=True, exist_ok=True)
+        profiles = _profiles(workspace.dataset.users(), now - timedelta(days=1))
+        activity = online_top_categories(workspace.dataset, int(now.timestamp()), limits=limits(workspace))
+        pq.write_table(profiles, offline / "user_profile.parquet", coerce_timestamps="us")
+        pq.write_table(activity.cast(ONLINE_SCHEMA), offline / "user_activity.parquet", coerce_timestamps="us")
+        making.report(1, 4)
+
+        from feature_repo import definitions
+
+        store = feature_store(settings.feast_dir.absolute() / "registry.db", settings.redis())
+        store.apply([definitions.user, definitions.user_profile, definitions.user_activity, definitions.activity_push])
+        making.report(2, 4)
+        store.materialize(start_date=EPOCH, end_date=now, disable_event_timestamp=False)
+        mark_built(settings.redis(), "online_features", making.digest)
+        making.metadata |= {
+            "dagster/row_count": len(profiles),
+            "users_with_top_category": len(activity),
+            "as_of": now.isoformat(),
+        }
+    return making.result()
+
+
+@dg.asset(group_name="online", code_version="1", deps=[popularity], metadata=reads("redis_url"), kinds={"redis"})
+def online_popularity(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """Popular items into Redis, for answers without the models."""
+    settings = workspace.settings
+    with workspace.making(context) as making:
+        popular = Popularity.load(workspace.folder("popularity") / "popularity.json")
+        with Redis.from_url(settings.redis()) as client:
+            write_popular(client, popular.global_, popular.by_l1, popular.by_l2)
+        mark_built(settings.redis(), "online_popularity", making.digest)
+        making.metadata |= {"categories": len(popular.by_l1), "subcategories": len(popular.by_l2)}
+    return making.result()
+
+
+def _profiles(users: pa.Table, known_since: datetime) -> pa.Table:
+    stamp = pa.scalar(known_since, pa.timestamp("us", tz="UTC"))
+    return pa.table(
+        {
+            "user_id": users.column("user_id"),
+            "age": users.column("age").cast(pa.float64()),
+            "gender": users.column("gender"),
+            "event_timestamp": pa.repeat(stamp, len(users)),
+        }
+    )

@@ -1,0 +1,101 @@
+"""Bundles: what each service loads, with the alias `stable` on the newest whose checks passed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+
+from cascade.features.item_table import ItemTable
+from cascade.features.popularity import Popularity
+from cascade.features.transforms import ContextTransform, UserTransform
+from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
+from cascade.store.model_store import STABLE
+from orchestration.assets.evaluation import evaluation, read_report
+from orchestration.assets.features import popularity
+from orchestration.assets.raw import catalog
+from orchestration.assets.training import candidate_index, dlrm, two_tower
+from orchestration.provenance import reads
+from orchestration.workspace import Making, Workspace
+
+
+@dg.asset(
+    group_name="release",
+    code_version="1",
+    deps=[two_tower, candidate_index, evaluation],
+    metadata=reads("model_store"),
+    kinds={"python"},
+)
+def retrieval_bundle(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """Query tower, user transform and index for the retrieval service."""
+    from cascade.index.interface import CandidateIndex
+    from cascade.models.two_tower import TwoTower
+
+    with workspace.making(context) as making:
+        parts = RetrievalArtifacts(
+            UserTransform.load(workspace.folder("user_transform")),
+            TwoTower.load(workspace.folder("two_tower")).query,
+            CandidateIndex.load(workspace.folder("candidate_index")),
+            ItemTable.load(workspace.folder("item_table"), mmap=True).item_ids,
+        )
+        _release(workspace, "retrieval", parts.save, parts.lineage, making)
+    return making.result()
+
+
+@dg.asset(
+    group_name="release", code_version="1", deps=[dlrm, evaluation], metadata=reads("model_store"), kinds={"python"}
+)
+def ranker_bundle(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """DLRM, transforms and item table for the ranker."""
+    from cascade.models.dlrm import Dlrm
+
+    with workspace.making(context) as making:
+        parts = RankerArtifacts(
+            UserTransform.load(workspace.folder("user_transform")),
+            ContextTransform.load(workspace.folder("context_transform")),
+            ItemTable.load(workspace.folder("item_table"), mmap=True),
+            Dlrm.load(workspace.folder("dlrm")),
+        )
+        _release(workspace, "ranker", parts.save, parts.lineage, making)
+    return making.result()
+
+
+@dg.asset(
+    group_name="release",
+    code_version="1",
+    deps=[catalog, popularity],
+    metadata=reads("model_store"),
+    kinds={"python"},
+)
+def gateway_bundle(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """What the gateway shows of each item, and popularity for when all else is down."""
+    with workspace.making(context) as making:
+        popular = Popularity.load(workspace.folder("popularity") / "popularity.json")
+        parts = GatewayArtifacts.from_catalog(workspace.dataset.items(), popular)
+        _release(workspace, "gateway", parts.save, {}, making)
+    return making.result()
+
+
+def _release(
+    workspace: Workspace, service: str, fill: Callable[[Path], None], lineage: dict[str, str], making: Making
+) -> None:
+    split = workspace.split()
+    # the gateway's bundle holds no model, so no evaluation either
+    scores = read_report(workspace.folder("evaluation"))["summary"] if lineage else {}
+    store = workspace.store
+    bundle = store.write(
+        service,
+        fill,
+        training_days=split.train,
+        evaluation_days=split.evaluate,
+        lineage=lineage,
+        metrics=scores,
+    )
+    store.set_alias(service, STABLE, bundle.version)
+    size = sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file())
+    making.metadata |= {"version": bundle.version, "alias": STABLE, "megabytes": round(size / 2**20, 2), **lineage}

@@ -1,0 +1,227 @@
+"""Models: the masked training set, both checkpoints, the catalog in the candidate space, its index."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import numpy as np
+
+from cascade.features.item_table import ItemTable
+from cascade.features.masking import Masking
+from cascade.features.spec import (
+    CONTEXT_CONTINUOUS,
+    ITEM_CONTINUOUS,
+    USER_CONTINUOUS,
+)
+from cascade.features.training_set import TrainingSet
+from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
+from orchestration import plots
+from orchestration.assets.embeddings import VECTORS, image_embeddings, load_vectors, text_embeddings
+from orchestration.assets.features import ROWS, evaluation_rows, training_rows
+from orchestration.assets.transforms import context_transform, item_transform, user_transform
+from orchestration.provenance import reads
+from orchestration.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cascade.training.loop import TrainingReport
+
+
+@dg.asset(
+    group_name="training",
+    code_version="1",
+    deps=[item_transform, text_embeddings, image_embeddings],
+    kinds={"numpy"},
+)
+def item_table(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """Every feature and embedding of every item, in the catalog's order."""
+    with workspace.making(context) as making:
+        table = ItemTable.build(
+            workspace.dataset.items(),
+            ItemTransform.load(workspace.folder("item_transform")),
+            load_vectors(workspace.folder("image_embeddings")),
+            load_vectors(workspace.folder("text_embeddings")),
+        )
+        table.save(making.folder)
+        making.metadata |= {"dagster/row_count": len(table), "fingerprint": table.fingerprint}
+    return making.result()
+
+
+@dg.asset(
+    group_name="training",
+    code_version="1",
+    deps=[training_rows, user_transform, context_transform, item_table],
+    metadata=reads("mask_share", "seed"),
+    kinds={"numpy"},
+)
+def training_set(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """Training rows encoded; some with their user, some with their device hidden, so that the cold start is learned."""
+    share = workspace.settings.mask_share
+    with workspace.making(context) as making:
+        rows = _encode(workspace, "training_rows", making.folder, Masking(workspace.settings.seed, share, share))
+        making.metadata |= {"dagster/row_count": len(rows), "rows_without_item": rows.dropped_rows}
+    return making.result()
+
+
+@dg.asset(
+    group_name="training",
+    code_version="1",
+    deps=[evaluation_rows, user_transform, context_transform, item_table],
+    kinds={"numpy"},
+)
+def evaluation_set(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """Evaluation rows encoded, nothing hidden; what early stopping looks at."""
+    with workspace.making(context) as making:
+        rows = _encode(workspace, "evaluation_rows", making.folder, None)
+        making.metadata |= {"dagster/row_count": len(rows), "rows_without_item": rows.dropped_rows}
+    return making.result()
+
+
+@dg.asset(
+    group_name="training",
+    code_version="1",
+    deps=[training_set, evaluation_set],
+    metadata=reads("two_tower_epochs", "seed"),
+    kinds={"torch"},
+)
+def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """The retrieval model's checkpoint: query tower and candidate tower."""
+    from cascade.models.two_tower import TwoTowerConfig
+    from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
+
+    settings = workspace.settings
+    with workspace.making(context) as making:
+        user, item, _ = _transforms(workspace)
+        training = TwoTowerTraining()
+        model, report = train_two_tower(
+            TrainingSet.load(workspace.folder("training_set")),
+            TrainingSet.load(workspace.folder("evaluation_set")),
+            ItemTable.load(workspace.folder("item_table")),
+            TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS)),
+            replace(training, loop=replace(training.loop, epochs=settings.two_tower_epochs)),
+            seed=settings.seed,
+            checkpoint_dir=workspace.checkpoints("two_tower"),
+            progress=making.report,
+        )
+        model.save(making.folder)
+        making.metadata |= {**_summary(report), "candidate_tower": str(model.query.candidate_fingerprint)[:12]}
+    return making.result()
+
+
+@dg.asset(group_name="training", code_version="1", deps=[two_tower, item_table], kinds={"torch"})
+def item_vectors(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """The catalog through the candidate tower: float32 [items, 64]."""
+    from cascade.embeddings.map import embedding_map
+    from cascade.models.two_tower import TwoTower
+
+    with workspace.making(context) as making:
+        items = ItemTable.load(workspace.folder("item_table"))
+        tower = TwoTower.load(workspace.folder("two_tower")).candidate
+        vectors = tower.predict(items.categorical, items.continuous, items.image, items.text)
+        np.save(making.folder / VECTORS, vectors)
+        categories = workspace.dataset.items().column("category_l1").to_pylist()
+        points = embedding_map(vectors, workspace.settings.seed)
+        making.metadata |= {
+            "dagster/row_count": len(vectors),
+            "map": plots.embedding_map(points, categories, "catalog in the candidate space"),
+        }
+    return making.result()
+
+
+@dg.asset(
+    group_name="training",
+    code_version="1",
+    deps=[item_vectors],
+    metadata=reads("recall_target", "seed"),
+    kinds={"faiss"},
+)
+def candidate_index(
+    context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
+) -> dg.MaterializeResult[None]:
+    """The FAISS index over the catalog, of the kind that reaches the recall target."""
+    from cascade.index.build import build_index
+    from cascade.models.two_tower import TwoTower
+
+    settings = workspace.settings
+    with workspace.making(context) as making:
+        source = TwoTower.load(workspace.folder("two_tower")).candidate.fingerprint()
+        vectors = load_vectors(workspace.folder("item_vectors"))
+        index, choice = build_index(vectors, settings.recall_target, source=source, seed=settings.seed)
+        index.save(making.folder)
+        making.metadata |= {"kind": choice.kind, "recall": choice.recall, "reason": choice.reason}
+    return making.result()
+
+
+@dg.asset(
+    group_name="training",
+    code_version="1",
+    deps=[training_set, evaluation_set],
+    metadata=reads("dlrm_epochs", "seed"),
+    kinds={"torch"},
+)
+def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+    """The ranker's checkpoint."""
+    from cascade.models.dlrm import DlrmConfig
+    from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+
+    settings = workspace.settings
+    with workspace.making(context) as making:
+        user, item, where = _transforms(workspace)
+        training = DlrmTraining()
+        model, report = train_dlrm(
+            TrainingSet.load(workspace.folder("training_set")),
+            TrainingSet.load(workspace.folder("evaluation_set")),
+            ItemTable.load(workspace.folder("item_table")),
+            DlrmConfig(
+                user.cardinalities,
+                item.cardinalities,
+                where.cardinalities,
+                len(USER_CONTINUOUS),
+                len(ITEM_CONTINUOUS),
+                len(CONTEXT_CONTINUOUS),
+            ),
+            replace(training, loop=replace(training.loop, epochs=settings.dlrm_epochs)),
+            seed=settings.seed,
+            checkpoint_dir=workspace.checkpoints("dlrm"),
+            progress=making.report,
+        )
+        model.save(making.folder)
+        making.metadata |= _summary(report)
+    return making.result()
+
+
+def _encode(workspace: Workspace, rows: str, folder: Path, masking: Masking | None) -> TrainingSet:
+    user, _, where = _transforms(workspace)
+    items = ItemTable.load(workspace.folder("item_table"))
+    return TrainingSet.build(workspace.folder(rows) / ROWS, user, where, items, masking=masking, folder=folder)
+
+
+def _transforms(workspace: Workspace) -> tuple[UserTransform, ItemTransform, ContextTransform]:
+    return (
+        UserTransform.load(workspace.folder("user_transform")),
+        ItemTransform.load(workspace.folder("item_transform")),
+        ContextTransform.load(workspace.folder("context_transform")),
+    )
+
+
+def _summary(report: "TrainingReport") -> dict[str, object]:
+    curve = report.curve
+    return {
+        "dagster/row_count": report.rows,
+        "parameters": report.parameters,
+        "epochs": report.epochs,
+        "best_epoch": report.best_epoch,
+        "steps": report.steps,
+        "resumed_from_step": report.resumed_from,
+        "loss": plots.curves(
+            {"training": (curve.steps, curve.losses), "validation": (curve.validation_steps, curve.validation_losses)},
+            "loss",
+            "step",
+        ),
+    }

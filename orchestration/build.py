@@ -1,0 +1,133 @@
+"""`python -m orchestration.build`: make what is missing or out of date, with a bar for each asset.
+
+It runs Dagster's own job in this process, over the same instance that `dagster dev` shows; the UI lists the run with
+its metadata, checks and logs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import dagster as dg
+import yaml
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from rich.console import Console
+
+from cascade.errors import CascadeError
+from cascade.online.marks import built_digest
+from cascade.settings import Settings
+from orchestration.definitions import BUILD_JOB, all_assets, create_definitions
+from orchestration.progress import TerminalReporter, reporting_to
+from orchestration.provenance import Provenance
+from orchestration.workspace import Workspace, known_days
+
+IN_REDIS = ("online_features", "online_popularity")
+
+
+def prepare_instance(home: Path) -> dg.DagsterInstance:
+    """Dagster's instance in `home`, telemetry off."""
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "dagster.yaml"
+    if not config.exists():
+        config.write_text(yaml.safe_dump({"telemetry": {"enabled": False}}))
+    os.environ["DAGSTER_HOME"] = str(home.absolute())
+    return dg.DagsterInstance.get()
+
+
+def outdated(workspace: Workspace, provenance: Provenance) -> list[dg.AssetKey]:
+    """Assets to make, inputs first: not whole, made of something else, or gone from Redis."""
+    days = [day.isoformat() for day in known_days(workspace.settings)]
+    redis_url = workspace.settings.redis()
+    chosen: list[dg.AssetKey] = []
+    for key in provenance.ordered():
+        name = key.to_user_string()
+        current = workspace.is_current(name, days if name == "interactions" else ())
+        if current and name in IN_REDIS:
+            current = built_digest(redis_url, name) == workspace.digest(name)
+        if not current:
+            chosen.append(key)
+    return chosen
+
+
+def build(settings: Settings, console: Console) -> bool:
+    """Make what is outdated; returns whether all of it, and every blocking check, went well."""
+    instance = prepare_instance(settings.dagster_home)
+    assets = all_assets(settings)
+    provenance = Provenance(assets, settings)
+    chosen = outdated(Workspace(settings, provenance), provenance)
+    if not chosen:
+        console.print("Data, models and index are up to date.")
+        return True
+    days = known_days(settings)
+    console.print(f"Building {len(chosen)} of {len(provenance.ordered())} assets.")
+    terminal = TerminalReporter(console)
+    with reporting_to(terminal), terminal.live() if console.is_terminal else nullcontext():
+        result = (
+            create_definitions(settings)
+            .resolve_job_def(BUILD_JOB)
+            .execute_in_process(
+                instance=instance,
+                asset_selection=chosen,
+                tags={
+                    ASSET_PARTITION_RANGE_START_TAG: days[0].isoformat(),
+                    ASSET_PARTITION_RANGE_END_TAG: days[-1].isoformat(),
+                },
+                raise_on_error=False,
+            )
+        )
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            values = ", ".join(f"{name} {value.value}" for name, value in check.metadata.items())
+            console.print(f"[yellow]Check {check.check_name} of {check.asset_key.to_user_string()} failed: {values}")
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            cause = error.cause if error is not None and error.cause is not None else error
+            console.print(f"[red]{event.step_key} failed: {cause.message.strip() if cause else 'no reason given'}")
+    return bool(result.success)
+
+
+@contextmanager
+def own_console(log: Path) -> Iterator[Console]:
+    """A console on the terminal, while all else that is printed goes to the log.
+
+    Dagster, Feast and the encoders write to both streams; between them no progress bar survives.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = {stream: os.dup(stream) for stream in (1, 2)}
+    with log.open("ab") as file, os.fdopen(os.dup(1), "w") as terminal:
+        try:
+            for stream in kept:
+                os.dup2(file.fileno(), stream)
+            yield Console(file=terminal)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, copy in kept.items():
+                os.dup2(copy, stream)
+                os.close(copy)
+
+
+def main() -> int:
+    """Build under the settings of the environment."""
+    settings = Settings()
+    log = settings.run_dir / "build.log"
+    with own_console(log) as console:
+        try:
+            done = build(settings, console)
+        except CascadeError as error:
+            console.print(f"[red]{error}")
+            done = False
+        if not done:
+            console.print(f"The whole log: {log}")
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Asset checks: what must hold before anything is built on an asset.
+
+Those about the data and the index are blocking. Those about a model's quality fail visibly without stopping a first
+release, since a shop without any bundle has nothing better to serve; releases after the first are gated.
+"""
+
+import dagster as dg
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from orchestration.assets.evaluation import evaluation, read_report
+from orchestration.assets.features import ROWS, evaluation_rows, training_rows
+from orchestration.assets.training import candidate_index
+from orchestration.workspace import Workspace
+
+INTERACTIONS = dg.AssetKey("interactions")
+
+
+@dg.asset_check(asset=INTERACTIONS, blocking=True)
+def every_day_has_rows(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """No day that training or evaluation reads is empty."""
+    rows = {
+        day.isoformat(): sum(pq.read_metadata(file).num_rows for file in workspace.dataset.interaction_files([day]))
+        for day in workspace.dataset.days()
+    }
+    empty = [day for day, count in rows.items() if count == 0]
+    return dg.AssetCheckResult(passed=bool(rows) and not empty, metadata={"rows": rows, "empty_days": empty})
+
+
+@dg.asset_check(asset=training_rows, blocking=True)
+def no_leakage_in_training(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """No feature is newer than its row, and no row is of an evaluation day."""
+    return _no_leakage(workspace, "training_rows")
+
+
+@dg.asset_check(asset=evaluation_rows, blocking=True)
+def no_leakage_in_evaluation(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """No feature is newer than its row."""
+    return _no_leakage(workspace, "evaluation_rows")
+
+
+@dg.asset_check(asset=candidate_index, blocking=True)
+def index_reaches_recall_target(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """The index finds what exact search finds, for the queries that the evaluation days ask."""
+    from cascade.features.training_set import TrainingSet
+    from cascade.index.interface import CandidateIndex
+    from cascade.index.recall import measure_recall
+    from cascade.models.two_tower import TwoTower
+    from orchestration.assets.training import load_vectors
+
+    rows = TrainingSet.load(workspace.folder("evaluation_set")).take(slice(0, 512)).user
+    queries = TwoTower.load(workspace.folder("two_tower")).query.predict(rows.categorical, rows.continuous)
+    index = CandidateIndex.load(workspace.folder("candidate_index"))
+    recall = measure_recall(index, load_vectors(workspace.folder("item_vectors")), queries, 300)
+    target = workspace.settings.recall_target
+    return dg.AssetCheckResult(passed=bool(recall >= target), metadata={"recall_at_300": recall, "target": target})
+
+
+@dg.asset_check(asset=evaluation)
+def two_tower_beats_popularity(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """Recall@100 of the two-tower model is above that of popularity."""
+    recall = read_report(workspace.folder("evaluation"))["summary"]
+    ours, theirs = recall["two_tower_recall_at_100"], recall["popularity_recall_at_100"]
+    return dg.AssetCheckResult(passed=ours > theirs, metadata={"two_tower": ours, "popularity": theirs})
+
+
+@dg.asset_check(asset=evaluation)
+def ranker_auc_above_chance(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """The ranker's AUC on clicks and sampled negatives is above 0.5 by the margin that the settings state."""
+    auc = read_report(workspace.folder("evaluation"))["summary"]["ranker_auc"]
+    least = 0.5 + workspace.settings.auc_margin
+    return dg.AssetCheckResult(passed=auc > least, metadata={"auc": auc, "least": least})
+
+
+def _no_leakage(workspace: Workspace, asset: str) -> dg.AssetCheckResult:
+    split = workspace.split()
+    days = split.train if asset == "training_rows" else split.evaluate
+    path = workspace.folder(asset) / ROWS
+    table = pq.read_table(path, columns=["timestamp", "feature_timestamp"])
+    newer = pc.sum(pc.greater_equal(table.column("feature_timestamp"), table.column("timestamp"))).as_py() or 0
+    seconds = pc.divide(table.column("timestamp"), 86_400)
+    first, last = (day.toordinal() - EPOCH_ORDINAL for day in (days[0], days[-1]))
+    outside = len(table) - (
+        pc.sum(pc.and_(pc.greater_equal(seconds, first), pc.less_equal(seconds, last))).as_py() or 0
+    )
+    return dg.AssetCheckResult(
+        passed=newer == 0 and outside == 0 and len(table) > 0,
+        metadata={"rows": len(table), "features_not_older_than_their_row": newer, "rows_of_other_days": outside},
+    )
+
+
+EPOCH_ORDINAL = 719_163
+"""date(1970, 1, 1).toordinal()"""
+
+ALL = [
+    every_day_has_rows,
+    no_leakage_in_training,
+    no_leakage_in_evaluation,
+    index_reaches_recall_target,
+    two_tower_beats_popularity,
+    ranker_auc_above_chance,
+]

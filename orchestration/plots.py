@@ -1,0 +1,66 @@
+"""Pictures in Dagster's metadata: small PNGs inside Markdown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Markdown = dg.MarkdownMetadataValue
+
+matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def markdown(figure: Figure, alt: str) -> Markdown:
+    """The figure as a picture that the UI shows."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{encoded})")
+
+
+def bars(values: Sequence[str], title: str, top: int = 25) -> Markdown:
+    """How often each value occurs, most frequent first."""
+    counts = Counter(values).most_common(top)
+    figure = Figure(figsize=(5, 0.2 * len(counts) + 0.6))
+    axes = figure.subplots()
+    axes.barh([name for name, _ in reversed(counts)], [count for _, count in reversed(counts)], color="#3b6ea8")
+    axes.set_title(title)
+    return markdown(figure, title)
+
+
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, xlabel: str) -> Markdown:
+    """Lines, each given as its x and y values, such as a loss over steps."""
+    figure = Figure(figsize=(5, 2.6))
+    axes = figure.subplots()
+    for name, (x, y) in series.items():
+        if len(x):
+            axes.plot(x, y, label=name, linewidth=1.2, marker="o" if len(x) < 12 else None, markersize=3)
+    axes.set_title(title)
+    axes.set_xlabel(xlabel)
+    axes.legend(frameon=False)
+    return markdown(figure, title)
+
+
+def embedding_map(points: NDArray[np.float32], labels: Sequence[str], title: str) -> Markdown:
+    """Points [N, 2] coloured by label."""
+    names = sorted(set(labels))
+    colours = matplotlib.colormaps["tab20"]
+    numbers = np.array([names.index(label) for label in labels])
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
+    for number, name in enumerate(names):
+        chosen = numbers == number
+        axes.scatter(points[chosen, 0], points[chosen, 1], s=4, color=colours(number % 20), label=name)
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(fontsize=6, markerscale=2, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return markdown(figure, title)

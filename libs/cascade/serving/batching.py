@@ -57,21 +57,18 @@ class MicroBatcher(Generic[Request, Result]):
         queue_bound: int,
         max_wait_s: float = 0.0,
         metrics: ServiceMetrics | None = None,
-        thread_start: Callable[[], None] | None = None,
         name: str = "batcher",
     ) -> None:
         """
         max_size: most requests in one batch
         queue_bound: most requests that wait; beyond it QueueFull
         max_wait_s: how long a batch that follows another waits to fill up; a lone request never waits
-        thread_start: runs once in the worker thread before its first batch
         """
         self._compute = compute
         self._max_size = max_size
         self._queue_bound = queue_bound
         self._max_wait_s = max_wait_s
         self._metrics = metrics
-        self._thread_start = thread_start
         self._name = name
         self._pending: deque[_Entry[Request, Result]] = deque()
         self._work: SimpleQueue[_Batch[Request, Result] | None] = SimpleQueue()
@@ -152,8 +149,6 @@ class MicroBatcher(Generic[Request, Result]):
     def _run(self) -> None:
         """The worker thread."""
         assert self._loop is not None  # noqa: S101  (set before the thread starts)
-        if self._thread_start is not None:
-            self._thread_start()
         while (batch := self._work.get()) is not None:
             started = time.perf_counter()
             results: Sequence[Result | Exception]

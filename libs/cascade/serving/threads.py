@@ -11,17 +11,14 @@ import sys
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def limit_threads(count: int) -> None:
-    """Bound the threads of torch, FAISS and BLAS for the calling thread and those started after.
-
-    Works before those libraries are imported (through their variables) and after (through their own calls); imports
-    neither.
-    """
+def limit_process(threads: int) -> None:
+    """Bound torch, FAISS and BLAS for the whole process; call it before they are imported."""
     for variable in _VARIABLES:
-        os.environ[variable] = str(count)
+        os.environ[variable] = str(threads)
+
+
+def limit_torch(threads: int) -> None:
+    """Bound torch where it is loaded already, for processes that serve beside other work."""
     torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(count)
-    faiss = sys.modules.get("faiss")
-    if faiss is not None:
-        faiss.omp_set_num_threads(count)
+    if torch is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)

@@ -1,0 +1,26 @@
+"""Settings of the filter service; the only place that reads its environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from cascade.online.keys import SEEN_TTL_S
+from cascade.serving.settings import Port, RedisSettings, ServiceSettings
+
+
+class FilterSettings(ServiceSettings, RedisSettings):
+    """Environment prefix CASCADE_FILTER_."""
+
+    model_config = SettingsConfigDict(env_prefix="CASCADE_FILTER_", env_file=".env", extra="ignore", frozen=True)
+
+    port: Port = Field(8002, description="port to listen on")
+    queue_bound: int = Field(512, ge=1, description="requests that may wait for a connection to Redis; beyond it 429")
+    seen_capacity: int = Field(
+        1000, ge=1, description="items a user's Bloom filter is sized for; change it with an empty store only"
+    )
+    seen_error_rate: float = Field(
+        0.01, gt=0, lt=1, description="false positives at that capacity; change it with an empty store only"
+    )
+    seen_ttl_s: int = Field(SEEN_TTL_S, ge=1, description="seconds a seen item stays hidden after the last interaction")
+    cached_items: int = Field(200_000, ge=1, description="items whose hashes are kept in memory (28 bytes each)")

@@ -1,0 +1,1 @@
+"""The ranker service: candidates to click probabilities, ordered or sampled for diversity."""

@@ -1,0 +1,127 @@
+"""What the ranker does, free of HTTP: a batch of requests to ordered items, by one forward pass over all candidates.
+
+Item features come from memory. Ids that the bundle does not know are dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.api.common import Context, UserFeatures
+from cascade.api.ranker import RankRequest
+from cascade.serving.errors import ModelFault
+from cascade.serving.metrics import ServiceMetrics
+from cascade.serving.reload import BundleHolder
+from cascade.store.artifacts import RankerArtifacts
+from services.ranker.rerank import Positions, sample, top_k
+
+_WARM_UP_CANDIDATES = 300
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Item ids with click probabilities, in the order to show, and the bundle that ranked them."""
+
+    item_ids: list[str]
+    scores: list[float]
+    unknown: int
+    version: str
+    track: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A request's known candidates, each once: positions [N] in the item table, probabilities float32 [N]."""
+
+    positions: NDArray[np.int32]
+    probabilities: NDArray[np.float32]
+    unknown: int
+
+
+class RankerEngine:
+    """Answers batches from whatever bundle the holder has when a batch starts."""
+
+    def __init__(self, holder: BundleHolder[RankerArtifacts], metrics: ServiceMetrics) -> None:
+        self._holder = holder
+        self._metrics = metrics
+
+    def rank(self, requests: Sequence[RankRequest]) -> list[Ranked | Exception]:
+        """One answer a request: its items, or ModelFault. Raises NotReady without a bundle."""
+        loaded = self._holder.current
+        bundle = loaded.value
+        answers: list[Ranked | Exception] = []
+        for request, scored in zip(requests, score(bundle, requests), strict=True):
+            self._metrics.unknown_ids.inc(scored.unknown)
+            if not np.isfinite(scored.probabilities).all():
+                answers.append(ModelFault("a click probability is not a number"))
+                continue
+            chosen = _choose(request, scored.probabilities)
+            answers.append(
+                Ranked(
+                    [bundle.items.item_ids[position] for position in scored.positions[chosen].tolist()],
+                    scored.probabilities[chosen].tolist(),
+                    scored.unknown,
+                    loaded.version,
+                    loaded.track,
+                )
+            )
+        return answers
+
+
+def warm_up(bundle: RankerArtifacts) -> None:
+    """One request through everything, so that the first visitor does not pay for lazy set-up."""
+    request = RankRequest.model_construct(
+        user=UserFeatures(user_id="warm-up"),
+        context=Context(timestamp=0),
+        item_ids=bundle.items.item_ids[:_WARM_UP_CANDIDATES],
+    )
+    if not all(np.isfinite(scored.probabilities).all() for scored in score(bundle, [request])):
+        raise ModelFault("the ranker gives probabilities that are not numbers")
+
+
+def score(bundle: RankerArtifacts, requests: Sequence[RankRequest]) -> list[Scored]:
+    """Click probabilities of each request's known candidates."""
+    positions, unknown = zip(*(_known(bundle, request.item_ids) for request in requests), strict=True)
+    counts = [len(rows) for rows in positions]
+    if sum(counts) == 0:
+        return [Scored(rows, np.empty(0, np.float32), left) for rows, left in zip(positions, unknown, strict=True)]
+
+    users = [request.user for request in requests]
+    user = bundle.user_transform.encode(
+        [user.user_id for user in users],
+        [user.age for user in users],
+        [user.gender for user in users],
+        [user.top_category for user in users],
+    )
+    context = bundle.context_transform.encode(
+        [request.context.device_type for request in requests], [request.context.timestamp for request in requests]
+    )
+    items, item = bundle.items, np.concatenate(positions)  # [N] over all requests
+    owner = np.repeat(np.arange(len(requests)), counts)  # [N]: the request of each row
+    probabilities = bundle.dlrm.predict(
+        # columns in the spec's order: user, item, context
+        np.concatenate([user.categorical[owner], items.categorical[item], context.categorical[owner]], axis=1),
+        np.concatenate([user.continuous[owner], items.continuous[item], context.continuous[owner]], axis=1),
+        items.image[item],
+        items.text[item],
+    )
+    parts = np.split(probabilities, np.cumsum(counts)[:-1])
+    return [Scored(*part) for part in zip(positions, parts, unknown, strict=True)]
+
+
+def _known(bundle: RankerArtifacts, item_ids: Sequence[str]) -> tuple[NDArray[np.int32], int]:
+    """Positions of the ids that the bundle knows, each once, in the order received; and how many it does not know."""
+    positions = bundle.items.positions(list(dict.fromkeys(item_ids)))
+    known = positions[positions >= 0]
+    return known, len(positions) - len(known)
+
+
+def _choose(request: RankRequest, probabilities: NDArray[np.float32]) -> Positions:
+    if request.diversity is None:
+        return top_k(probabilities, request.k)
+    rng = np.random.default_rng(request.diversity.seed)  # without a seed: entropy of the machine
+    return sample(probabilities, request.k, request.diversity.temperature, rng)

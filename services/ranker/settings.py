@@ -1,0 +1,16 @@
+"""Settings of the ranker; the only place that reads its environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from cascade.serving.settings import BatchSettings, BundleSettings, Port, ServiceSettings
+
+
+class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
+    """Environment prefix CASCADE_RANKER_."""
+
+    model_config = SettingsConfigDict(env_prefix="CASCADE_RANKER_", env_file=".env", extra="ignore", frozen=True)
+
+    port: Port = Field(8003, description="port to listen on")

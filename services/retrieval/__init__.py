@@ -1,0 +1,1 @@
+"""The retrieval service: from the whole catalog to a few hundred candidates."""

@@ -1,0 +1,103 @@
+"""What retrieval does, free of HTTP: a batch of questions to candidates, by one forward pass and one search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.api.common import Context, UserFeatures
+from cascade.api.retrieval import RetrieveRequest, SimilarRequest
+from cascade.serving.errors import ModelFault, UnknownItem
+from cascade.serving.reload import BundleHolder
+from cascade.store.artifacts import RetrievalArtifacts
+
+Query = RetrieveRequest | SimilarRequest
+
+_WARM_UP = RetrieveRequest(user=UserFeatures(user_id="warm-up"), context=Context(timestamp=0))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Item ids and dot products, best first, and the bundle that found them."""
+
+    item_ids: list[str]
+    scores: list[float]
+    version: str
+    track: str
+
+
+class RetrievalEngine:
+    """Answers batches from whatever bundle the holder has when a batch starts."""
+
+    def __init__(self, holder: BundleHolder[RetrievalArtifacts]) -> None:
+        self._holder = holder
+
+    def answer(self, queries: Sequence[Query]) -> list[Candidates | Exception]:
+        """One answer a query: candidates, UnknownItem, or ModelFault. Raises NotReady without a bundle."""
+        loaded = self._holder.current
+        return [
+            found if isinstance(found, Exception) else Candidates(*found, loaded.version, loaded.track)
+            for found in search(loaded.value, queries)
+        ]
+
+
+def warm_up(bundle: RetrievalArtifacts) -> None:
+    """One request through everything, so that the first visitor does not pay for lazy set-up."""
+    bundle.positions  # noqa: B018  (computed once, then kept)
+    for found in search(bundle, [_WARM_UP]):
+        if isinstance(found, Exception):
+            raise found
+
+
+def search(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> list[tuple[list[str], list[float]] | Exception]:
+    """Candidates of each query, or why there are none."""
+    vectors, faults = _vectors(bundle, queries)  # [Q, D]
+    rows = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    answers: list[tuple[list[str], list[float]] | Exception] = [
+        faults.get(row) or ModelFault("the query vector holds NaN or infinity") for row in range(len(queries))
+    ]
+    # A similar item's own vector is its own best match: one more, so that k are left without it.
+    k = min(max(query.k + isinstance(query, SimilarRequest) for query in queries), bundle.index.count)
+    if len(rows) == 0 or k == 0:
+        return answers if k else [faults.get(row) or ([], []) for row in range(len(queries))]
+    scores, positions = bundle.index.search(vectors[rows], k)  # [R, k] each
+    for row, row_scores, row_positions in zip(rows.tolist(), scores, positions, strict=True):
+        query = queries[row]
+        # Where an index finds fewer than k it pads with position −1 and no score.
+        keep = (row_positions >= 0) & np.isfinite(row_scores)
+        if isinstance(query, SimilarRequest):
+            keep &= row_positions != bundle.positions[query.item_id]
+        best = np.flatnonzero(keep)[: query.k]
+        item_ids = [bundle.item_ids[position] for position in row_positions[best].tolist()]
+        answers[row] = (item_ids, row_scores[best].tolist())
+    return answers
+
+
+def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDArray[np.float32], dict[int, Exception]]:
+    """A vector in the candidate space for each query, float32 [Q, D]; NaN where there is none, and why."""
+    vectors = np.full((len(queries), bundle.index.dim), np.nan, np.float32)
+    faults: dict[int, Exception] = {}
+    users: list[UserFeatures] = []
+    user_rows: list[int] = []
+    for row, query in enumerate(queries):
+        if isinstance(query, RetrieveRequest):
+            users.append(query.user)
+            user_rows.append(row)
+            continue
+        position = bundle.positions.get(query.item_id)
+        if position is None:
+            faults[row] = UnknownItem(f"no item {query.item_id!r} in the index")
+        else:
+            vectors[row] = bundle.index.reconstruct(position)
+    if users:
+        encoded = bundle.user_transform.encode(
+            [user.user_id for user in users],
+            [user.age for user in users],
+            [user.gender for user in users],
+            [user.top_category for user in users],
+        )
+        vectors[user_rows] = bundle.query_tower.predict(encoded.categorical, encoded.continuous)
+    return vectors, faults

@@ -1,0 +1,48 @@
+"""HTTP of the retrieval service: parse, call, reply."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
+from cascade.serving.batching import MicroBatcher
+from cascade.serving.responses import JsonResponse
+from services.retrieval.engine import Candidates, Query
+
+router = APIRouter(prefix="/v1", tags=["retrieval"])
+
+Batcher = MicroBatcher[Query, Candidates]
+
+
+async def _batcher(request: Request) -> Batcher:
+    batcher: Batcher = request.app.state.batcher
+    return batcher
+
+
+Batching = Annotated[Batcher, Depends(_batcher)]
+
+
+@router.post("/retrieve", response_model=RetrieveResponse, summary="The k best candidates for a user")
+async def retrieve(body: RetrieveRequest, batcher: Batching) -> JsonResponse:
+    return await _answer(body, batcher)
+
+
+@router.post("/similar", response_model=RetrieveResponse, summary="The k items nearest to an item")
+async def similar(body: SimilarRequest, batcher: Batching) -> JsonResponse:
+    return await _answer(body, batcher)
+
+
+async def _answer(query: Query, batcher: Batcher) -> JsonResponse:
+    batched = await batcher.submit(query)
+    found = batched.value
+    return JsonResponse(
+        {
+            "item_ids": found.item_ids,
+            "scores": found.scores,
+            "version": found.version,
+            "track": found.track,
+            "timing": {"queue_ms": batched.queue_ms, "compute_ms": batched.compute_ms},
+        }
+    )

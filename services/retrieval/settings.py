@@ -1,0 +1,17 @@
+"""Settings of the retrieval service; the only place that reads its environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from cascade.serving.settings import BatchSettings, BundleSettings, Port, ServiceSettings
+
+
+class RetrievalSettings(ServiceSettings, BundleSettings, BatchSettings):
+    """Environment prefix CASCADE_RETRIEVAL_."""
+
+    model_config = SettingsConfigDict(env_prefix="CASCADE_RETRIEVAL_", env_file=".env", extra="ignore", frozen=True)
+
+    port: Port = Field(8001, description="port to listen on")
+    batch_max_size: int = Field(32, ge=1, description="most requests in one forward pass and one search")

@@ -98,7 +98,7 @@ class Preprocess:
     def decode(self, path: Path) -> Pixels:
         """A picture file as uint8 [H, W, 3]. Raises PictureTooLarge, PictureUnreadable."""
         image = self.geometry(open_picture(path, at_least=max(self.height, self.width)))
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+        return np.array(image.convert("RGB"), dtype=np.uint8)  # a copy: torch takes no read-only arrays
 
     def normalise(self, pixels: Pixels, device: torch.device) -> torch.Tensor:
         """uint8 [B, H, W, 3] as float32 [B, 3, H, W] on the device."""

@@ -149,7 +149,7 @@ def _load(name: str, device: torch.device) -> Any:
 def _resolve(name: str) -> tuple[str, bool]:
     """What to load for a name, and whether it is a folder on this machine."""
     if name.removeprefix(_HUB_PREFIX) == DEFAULT_TEXT_ENCODER and not Path(name).is_dir():
-        carried = carried_model()
+        carried = carried_model(_CARRIER)
         return (_HUB_NAME, False) if carried is None else (str(carried), True)
     return name, Path(name).is_dir()
 

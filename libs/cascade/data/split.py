@@ -7,7 +7,7 @@ from datetime import date
 
 from cascade.errors import CascadeError
 
-TRAIN_SHARE = 9 / 14
+TRAIN_SHARE = 0.643  # 9 of 14 days
 
 
 class TooFewDays(CascadeError):

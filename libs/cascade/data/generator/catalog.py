@@ -77,8 +77,8 @@ def drop_days(style: Ints, styles: int, days: int, random: np.random.Generator) 
     for s in range(styles):
         members = np.flatnonzero(style == s)
         has_drop, share_day = random.random(2)
-        newcomers = random.permutation(members)[: max(2, round(NEW_SHARE * len(members)))]
-        if days > 1 and len(members) >= 6 and has_drop < STYLES_WITH_DROP:
+        newcomers = random.permutation(members)[: max(3, round(NEW_SHARE * len(members)))]
+        if days > 1 and len(members) >= 9 and has_drop < STYLES_WITH_DROP:
             first_day[newcomers] = 1 + int(share_day * (days - 1))
     return first_day
 
@@ -111,9 +111,7 @@ def build_catalog(config: ShopConfig) -> Catalog:
     table = pa.table(
         {
             "item_id": ids,
-            "title": [
-                entitle(*words[i], AGE_GROUPS[age_group[i]], int(gender[i]), int(variants[i])) for i in range(n)
-            ],
+            "title": [entitle(*words[i], AGE_GROUPS[age_group[i]], int(gender[i]), int(variants[i])) for i in range(n)],
             "description": [
                 describe(*words[i], AGE_GROUPS[age_group[i]], int(gender[i]), int(variants[i])) for i in range(n)
             ],
@@ -163,4 +161,5 @@ def _prices(medians: NDArray[np.float64], random: np.random.Generator) -> Floats
     """Log-normal around the style's median, ending in .99 (or .49 below 10)."""
     raw = medians * np.exp(random.normal(0, 0.35, len(medians)))
     ending = np.where(raw < 10, 0.49, 0.99)
-    return np.maximum(np.floor(raw) + ending, 0.99).astype(np.float32)
+    prices: Floats = np.maximum(np.floor(raw) + ending, 0.99).astype(np.float32)
+    return prices

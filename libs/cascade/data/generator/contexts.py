@@ -18,8 +18,8 @@ NO_DEVICE = len(DEVICES)
 CONTEXTS = (len(DEVICES) + 1) * 7 * 24
 DAY_S = 86_400
 
-HOUR_AMPLITUDE = 1.1
-DEVICE_SPREAD = 0.7
+HOUR_AMPLITUDE = 1.5
+DEVICE_SPREAD = 0.8
 WEEKEND_SPREAD = 0.6
 WEEKDAY_SPREAD = 0.2
 
@@ -34,7 +34,8 @@ def context_rows(device: NDArray[np.integer], timestamp: NDArray[np.integer]) ->
     """int32 [B]: the row of a context table, by device, weekday (Monday 0) and hour."""
     weekday = (timestamp // DAY_S + 3) % 7  # 1970-01-01 was a Thursday
     hour = timestamp % DAY_S // 3600
-    return ((device * 7 + weekday) * 24 + hour).astype(np.int32)
+    rows: Ints = ((device * 7 + weekday) * 24 + hour).astype(np.int32)
+    return rows
 
 
 def context_utilities(seed: int, purpose: str, columns: int, scale: float) -> Floats:

@@ -63,9 +63,7 @@ class Oracle:
             out[rows] = self._chunk(user[rows], device[rows], timestamp[rows], recent[rows])
         return out
 
-    def _chunk(
-        self, user: Ints, device: Ints, timestamp: NDArray[np.int64], recent: Sequence[Sequence[int]]
-    ) -> Floats:
+    def _chunk(self, user: Ints, device: Ints, timestamp: NDArray[np.int64], recent: Sequence[Sequence[int]]) -> Floats:
         model = self._model
         context = context_rows(device, timestamp)
         levels = self._levels(np.maximum(user, 0), context)

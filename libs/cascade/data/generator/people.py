@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,9 +64,7 @@ def build_people(config: ShopConfig) -> People:
         {
             "user_id": rng.uuids(config.seed, "user ids", n),
             "age": pa.array(age, pa.int32(), mask=random.random(n) < UNSTATED_SHARE),
-            "gender": pa.array(
-                [GENDER_NAMES[g] for g in gender], pa.string(), mask=random.random(n) < UNSTATED_SHARE
-            ),
+            "gender": pa.array([GENDER_NAMES[g] for g in gender], pa.string(), mask=random.random(n) < UNSTATED_SHARE),
         },
         schema=USERS_CONTRACT.schema,
     )
@@ -78,10 +77,10 @@ def build_people(config: ShopConfig) -> People:
     )
 
 
-def habits(users: int, days: int, seed: int) -> dict[str, NDArray[np.generic]]:
+def habits(users: int, days: int, seed: int) -> dict[str, Any]:
     """How often, on what and since when users come: the fields of People that no shop's export tells."""
     random = rng.generator(seed, "habits")
-    shape = 1.3  # of the gamma: a few come often, many seldom
+    shape = 3.0  # of the gamma: a few come often, many seldom
     activity = random.gamma(shape, 1 / shape, users)
     device = random.gamma(np.array([1.6, 1.0, 0.35]), size=(users, 3)) + 1e-3
     arrival = random.random(users)

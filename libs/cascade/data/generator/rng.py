@@ -20,7 +20,7 @@ def generator(seed: int, purpose: str, *keys: int) -> np.random.Generator:
 
 def seed_word(seed: int, purpose: str) -> np.uint64:
     """64 bits that key `hashed_uniform` to a seed and a purpose."""
-    return np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(1, np.uint64)[0]
+    return np.uint64(np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(1, np.uint64)[0])
 
 
 def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

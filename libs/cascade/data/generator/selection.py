@@ -27,7 +27,8 @@ def draw(utility: Floats, uniform: Floats) -> NDArray[np.intp]:
     utility = utility - utility.max(axis=1, keepdims=True)
     cumulative = np.cumsum(np.exp(utility), axis=1)
     below = cumulative < (uniform * cumulative[:, -1])[:, None]
-    return np.minimum(below.sum(axis=1), utility.shape[1] - 1)
+    index: NDArray[np.intp] = np.minimum(below.sum(axis=1), utility.shape[1] - 1)
+    return index
 
 
 def draw_styles(model: UtilityModel, users: Ints, category: Ints, context: Ints, uniform: Floats) -> Ints:
@@ -75,7 +76,7 @@ def _race(
     # arrival = -log(noise) / exp(utility)
     arrival = np.log(noise)
     arrival *= -np.exp(-(model.user[users] @ vectors))
-    winner = np.argmin(arrival, axis=1)
+    winner: NDArray[np.intp] = np.argmin(arrival, axis=1)
     later = np.flatnonzero(place)
     if len(later):
         ranked = np.argsort(arrival[later], axis=1)

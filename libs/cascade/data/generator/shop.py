@@ -17,7 +17,7 @@ from cascade.data.files import Progress, write_table
 from cascade.data.generator import rng, truth
 from cascade.data.generator.catalog import Catalog, build_catalog
 from cascade.data.generator.config import ShopConfig
-from cascade.data.generator.contexts import DAY_S, device_codes
+from cascade.data.generator.contexts import device_codes
 from cascade.data.generator.oracle import UNKNOWN, Oracle
 from cascade.data.generator.people import People, build_people
 from cascade.data.generator.pictures import write_pictures
@@ -189,7 +189,8 @@ class Shop:
     def _event_types(self, device: NDArray[np.int32], number: int) -> NDArray[np.intp]:
         limits = np.cumsum(_EVENT_SHARES, axis=1)[device]  # [E, 4]
         draws = rng.generator(self.config.seed, "event types", number).random((len(device), 1))
-        return np.minimum((draws > limits).sum(axis=1), len(EVENT_TYPES) - 1)
+        kinds: NDArray[np.intp] = np.minimum((draws > limits).sum(axis=1), len(EVENT_TYPES) - 1)
+        return kinds
 
 
 def generate(root: Path | str, config: ShopConfig, progress: Progress | None = None) -> Shop:

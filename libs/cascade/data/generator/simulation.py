@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,8 @@ def lag_weights(styles: NDArray[np.integer]) -> Floats:
     where nothing is remembered."""
     weights = np.where(styles >= 0, LAG_WEIGHTS, np.float32(0))
     total = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    shares: Floats = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    return shares
 
 
 def walk(model: UtilityModel, visits: Visits, memory: Memory, seed: int, day: int) -> tuple[Ints, Ints]:
@@ -62,7 +64,7 @@ def walk(model: UtilityModel, visits: Visits, memory: Memory, seed: int, day: in
 
     order = np.argsort(visits.rank, kind="stable")
     bounds = np.searchsorted(visits.rank[order], np.arange(int(visits.rank.max(initial=-1)) + 2))
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in itertools.pairwise(bounds):
         rows = order[start:end]
         users = visits.user[rows]
         recent = memory.styles[users]  # [B, MEMORY]

@@ -7,6 +7,7 @@ history; the last one is context-free and leaves out what the visitor has alread
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +24,16 @@ Floats = NDArray[np.float32]
 TASTE_DIM = 6
 AFFINITY = (0.6, 0.25, 0.15)
 """Shares of the three liked categories, most liked first, within `LIKED_SHARE`."""
-LIKED_SHARE = 0.9
+LIKED_SHARE = 0.85
 """The rest explores all categories as the visitor's gender and age suggest."""
-STAY_IN_STYLE = 0.45
+STAY_IN_STYLE = 0.35
 """Chance that the intent of recent choices persists: a style of one of them is looked at again."""
-STAY_IN_CATEGORY = 0.2
+STAY_IN_CATEGORY = 0.3
 """Chance that only its category persists, and a style of it is chosen anew."""
 LAG_WEIGHTS: Floats = np.array([0.45, 0.2, 0.15, 0.12, 0.08], np.float32)
 """Which of the last choices the intent is taken from, latest first; normalised over those there are."""
 MEMORY = len(LAG_WEIGHTS)
-NEW_SHELF_BOOST = 1.5
+NEW_SHELF_BOOST = 1.0
 """A style's newcomers draw this many times the share that their popularity alone would."""
 
 
@@ -92,9 +93,7 @@ class UtilityModel:
         return utility
 
 
-def build_utility(
-    catalog: Catalog, people: People, seed: int, liked: Ints | None = None
-) -> UtilityModel:
+def build_utility(catalog: Catalog, people: People, seed: int, liked: Ints | None = None) -> UtilityModel:
     """liked: int32 [U, 3] categories, most liked first; drawn where not given."""
     styles, categories = len(catalog.style_names), len(catalog.category_names)
     lean = _demographic_lean(seed, categories)
@@ -109,7 +108,7 @@ def build_utility(
         item=item,
         style=_style_vectors(catalog, item, seed),
         context_category=context_utilities(seed, "context of categories", categories, 1.0),
-        context_style=context_utilities(seed, "context of styles", styles, 0.6),
+        context_style=context_utilities(seed, "context of styles", styles, 0.8),
         style_category=catalog.style_category,
         noise_key=np.array([rng.seed_word(seed, "race")], np.uint64),
         **shelf,
@@ -142,7 +141,8 @@ def _affinity(liked: Ints, explore: Floats) -> Floats:
     rows = np.arange(len(liked))
     for rank, weight in enumerate(AFFINITY):
         share[rows, liked[:, rank]] += LIKED_SHARE * weight
-    return np.log(share).astype(np.float32)
+    logarithm: Floats = np.log(share).astype(np.float32)
+    return logarithm
 
 
 def _user_vectors(people: People, seed: int) -> Floats:
@@ -153,7 +153,7 @@ def _user_vectors(people: People, seed: int) -> Floats:
     by_age = random.normal(0, 1, TASTE_DIM)
     own = random.normal(0, 1, (users, TASTE_DIM))
     shared = by_gender[people.gender] + people.age_standard[:, None] * by_age
-    taste = 0.5 * shared + 0.75 * own
+    taste = 0.6 * shared + 0.45 * own
     one_hot = np.eye(3)[people.gender]
     rest = [-people.price_sensitivity[:, None], one_hot, people.age_standard[:, None], np.ones((users, 1))]
     return np.concatenate([taste, *rest], axis=1).astype(np.float32)
@@ -185,7 +185,7 @@ def _item_vectors(catalog: Catalog, seed: int) -> tuple[Floats, Floats]:
     gendered = np.flatnonzero(catalog.gender != ANY)
     gender[gendered, catalog.gender[gendered]] = 0.4
     centre = (catalog.age_centre - MEAN_AGE) / AGE_SPREAD
-    popularity = random.normal(0, 0.9, len(price))
+    popularity = random.normal(0, 1.1, len(price))
     # -(age - centre)² / 2 without the part that is the same for every item
     bias = popularity - 0.5 * centre**2
     vectors = np.concatenate([taste, price[:, None], gender, centre[:, None], bias[:, None]], axis=1)
@@ -195,7 +195,7 @@ def _item_vectors(catalog: Catalog, seed: int) -> tuple[Floats, Floats]:
 def _style_vectors(catalog: Catalog, item: Floats, seed: int) -> Floats:
     random = rng.generator(seed, "styles")
     styles = len(catalog.style_names)
-    taste = 0.5 * random.normal(0, 1, (styles, TASTE_DIM))
+    taste = 0.35 * random.normal(0, 1, (styles, TASTE_DIM))
     for s in range(styles):
         if (catalog.style == s).any():
             taste[s] += item[catalog.style == s, :TASTE_DIM].mean(axis=0)
@@ -205,7 +205,7 @@ def _style_vectors(catalog: Catalog, item: Floats, seed: int) -> Floats:
     return np.concatenate([taste, np.zeros((styles, 1)), gender, age, bias], axis=1).astype(np.float32)
 
 
-def _shelves(catalog: Catalog, popularity: Floats) -> dict[str, NDArray[np.generic]]:
+def _shelves(catalog: Catalog, popularity: Floats) -> dict[str, Any]:
     styles = len(catalog.style_names)
     first_shelf = np.arange(styles, dtype=np.int32)
     new_shelf = np.full(styles, -1, np.int32)
@@ -237,4 +237,5 @@ def _shelves(catalog: Catalog, popularity: Floats) -> dict[str, NDArray[np.gener
 
 def _softmax(utility: NDArray[np.floating]) -> Floats:
     weights = np.exp(utility - utility.max(axis=1, keepdims=True))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: Floats = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares

@@ -79,19 +79,21 @@ def draw_visits(config: ShopConfig, people: People, day: int) -> Visits:
     keep = second < DAY_S  # the day ends at midnight, and so do its sessions
     owner = user[session][keep]
     opening = (config.first_day - _EPOCH).days * DAY_S + day * DAY_S
+    used: Ints = device[session][keep].astype(np.int32)
     timestamp = second[keep].astype(np.int64) + opening
     return Visits(
         user=owner,
         timestamp=timestamp,
-        device=device[session][keep],
-        context=context_rows(device[session][keep], timestamp),
+        device=used,
+        context=context_rows(used, timestamp),
         rank=_ranks(owner),
     )
 
 
 def _devices(people: People, user: Ints, random: np.random.Generator) -> NDArray[np.intp]:
     limits = np.cumsum(people.device_share[user], axis=1)
-    return np.minimum((random.random((len(user), 1)) > limits).sum(axis=1), limits.shape[1] - 1)
+    device: NDArray[np.intp] = np.minimum((random.random((len(user), 1)) > limits).sum(axis=1), limits.shape[1] - 1)
+    return device
 
 
 def _starts(device: NDArray[np.intp], random: np.random.Generator) -> Longs:
@@ -121,5 +123,3 @@ def _ranks(user: Ints) -> Ints:
         return np.zeros(0, np.int32)
     change = np.flatnonzero(np.diff(user, prepend=-1))
     return (np.arange(len(user)) - np.repeat(change, np.diff(np.append(change, len(user))))).astype(np.int32)
-
-

@@ -32,9 +32,7 @@ _OPENINGS = (
 )
 
 
-def entitle(
-    style: str, colour: str, material: str, look: Look, age_group: AgeGroup, gender: int, variant: int
-) -> str:
+def entitle(style: str, colour: str, material: str, look: Look, age_group: AgeGroup, gender: int, variant: int) -> str:
     """'Alba minimalist backpack in navy canvas for women'; `variant` chooses among wordings."""
     name = _NAMES[variant % len(_NAMES)]
     audience = f" for {_AUDIENCE[gender]}" if gender in _AUDIENCE else ""
@@ -43,9 +41,7 @@ def entitle(
     return f"{name} {look.name} {style} in {colour} {material}{audience}"
 
 
-def describe(
-    style: str, colour: str, material: str, look: Look, age_group: AgeGroup, gender: int, variant: int
-) -> str:
+def describe(style: str, colour: str, material: str, look: Look, age_group: AgeGroup, gender: int, variant: int) -> str:
     """Three sentences: what it is, how it looks, whom it is for."""
     article = "An" if look.name[0] in "aeiou" else "A"
     opening = _OPENINGS[variant // 50 % len(_OPENINGS)].format(

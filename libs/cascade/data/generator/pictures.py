@@ -135,7 +135,7 @@ def _pattern(material: str) -> Image.Image | None:
         for x in range(-_DRAWN, _DRAWN, 2 * step + 30):
             draw.line((x, _DRAWN, x + _DRAWN, 0), fill=strength, width=step)
     else:  # speckle and grain are irregular, and the same every time
-        dice = random.Random(material)  # noqa: S311: a picture, not a secret
+        dice = random.Random(material)  # noqa: S311 - a picture, not a secret
         for _ in range(_DRAWN * _DRAWN // (step * step * 6)):
             x, y = dice.randrange(_DRAWN), dice.randrange(_DRAWN)
             length = dice.randint(30, 120) if kind == "grain" else 3

@@ -81,10 +81,12 @@ def status() -> None:
     table = Table(title=f"Cascade is {run.phase} (process {run.pid})", title_justify="left")
     for column in ("part", "address", "state", "process", "restarts"):
         table.add_column(column, no_wrap=True)
-    table.add_column("log", overflow="fold")
     for part in run.parts:
-        table.add_row(part.name, part.address, part.state, str(part.pid or ""), str(part.restarts), part.log)
-    console().print(table)
+        table.add_row(part.name, part.address, part.state, str(part.pid or ""), str(part.restarts))
+    to = console()
+    to.print(table)
+    for part in run.parts:
+        to.print(f"log of {part.name}: {part.log}", soft_wrap=True, highlight=False)
 
 
 def stop(name: PartName) -> None:

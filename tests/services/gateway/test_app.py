@@ -1,0 +1,265 @@
+"""The public API as a client sees it: the real app over the services' messages."""
+
+import httpx
+import pytest
+
+from cascade.api.gateway import RecommendationResponse
+from cascade.serving.settings import settings_table
+from services.gateway.app import create_app
+from services.gateway.settings import GatewaySettings
+
+
+def metric(text, line):
+    (found,) = [one for one in text.splitlines() if one.startswith(line)]
+    return float(found.rsplit(" ", 1)[1])
+
+
+async def recommend(client, **body):
+    response = await client.post("/v1/recommendations", json={"user_id": "u-1", "k": 5, **body})
+    assert response.status_code == 200, response.text
+    return RecommendationResponse.model_validate_json(response.content)
+
+
+async def test_recommendations(client, services, now):
+    response = await client.post(
+        "/v1/recommendations",
+        json={"user_id": "u-1", "k": 3, "device_type": "Mobile"},
+        headers={"x-request-id": "req-7"},
+    )
+    answer = RecommendationResponse.model_validate_json(response.content)
+    assert [item.item_id for item in answer.items] == ["item-19", "item-18", "item-17"]
+    assert answer.items[1].image == "/images/pictures/18%20a.png"
+    assert answer.request_id == response.headers["x-request-id"] == "req-7"
+    # Redis and Feast are not there in these tests.
+    assert answer.degraded == ["features"]
+    assert {request.headers["x-request-id"] for request in services.requests} == {"req-7"}
+    assert services.stages.retrievals[0].context.device_type == "mobile"
+    assert services.stages.retrievals[0].context.timestamp == now
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "user_id"),
+        ({"user_id": ""}, "user_id"),
+        ({"user_id": "u", "k": 0}, "k"),
+        ({"user_id": "u", "k": 101}, "k"),
+        ({"user_id": "u", "timestamp": -1}, "timestamp"),
+        ({"user_id": "u", "temperature": 0}, "temperature"),
+        ({"user_id": "u", "devise": "mobile"}, "devise"),
+        ({"user_id": "u\n"}, "user_id"),
+    ],
+)
+async def test_a_request_at_fault_names_the_field(client, body, field):
+    response = await client.post("/v1/recommendations", json=body)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert [one["field"] for one in response.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("service", "failure"),
+    [
+        ("retrieval", httpx.Response(500)),
+        ("filter", httpx.ConnectError("refused")),
+        ("ranker", httpx.Response(429)),
+        ("ranker", httpx.Response(422, text="our fault")),
+        ("ranker", httpx.Response(200, text="garbage")),
+    ],
+)
+async def test_a_failing_service_degrades_and_comes_back(client, services, service, failure):
+    services.instead[service] = failure
+    answer = await recommend(client)
+    assert answer.degraded == ["features", service]
+    assert len(answer.items) == 5
+    text = (await client.get("/metrics")).text
+    assert metric(text, f'cascade_degraded_total{{stage="{service}"}}') == 1
+    assert metric(text, f'cascade_stage_seconds_count{{stage="{service}"}}') == 1
+    services.instead.clear()
+    assert (await recommend(client)).degraded == ["features"]
+
+
+async def test_a_refusal_is_told_apart_from_an_outage(client, services):
+    services.instead["ranker"] = httpx.Response(422)
+    await recommend(client)
+    services.instead["ranker"] = httpx.Response(503)
+    await recommend(client)
+    text = (await client.get("/metrics")).text
+    assert metric(text, 'cascade_stage_failures_total{reason="refused",stage="ranker"}') == 1
+    assert metric(text, 'cascade_stage_failures_total{reason="down",stage="ranker"}') == 1
+
+
+async def test_interactions_are_recorded(client, services, now):
+    response = await client.post(
+        "/v1/interactions", json={"user_id": "u-1", "item_id": "item-04", "device_type": "fridge"}
+    )
+    assert (response.status_code, response.json()) == (202, {"event_id": "1-0"})
+    (event,) = services.stages.recorded
+    assert (event.item_id, event.timestamp, event.event_type, event.device_type) == ("item-04", now, "click", None)
+
+
+async def test_an_interaction_with_an_unknown_item_names_the_field(client, services):
+    response = await client.post("/v1/interactions", json={"user_id": "u-1", "item_id": "item-99"})
+    assert response.status_code == 404
+    (fault,) = response.json()["errors"]
+    assert (fault["field"], fault["value"]) == ("item_id", "item-99")
+    assert services.stages.recorded == []
+
+
+@pytest.mark.parametrize(("ahead_s", "status"), [(3600, 202), (3602, 422), (-(10**9), 202)])
+async def test_an_interaction_may_not_come_from_the_future(client, now, ahead_s, status):
+    response = await client.post(
+        "/v1/interactions", json={"user_id": "u-1", "item_id": "item-04", "timestamp": now + ahead_s}
+    )
+    assert response.status_code == status
+    if status == 422:
+        assert response.json()["errors"][0]["field"] == "timestamp"
+
+
+@pytest.mark.parametrize(
+    ("failure", "wait"),
+    [
+        (httpx.ConnectError("refused"), "1"),
+        (httpx.ReadTimeout("late"), "1"),
+        (httpx.Response(429, headers={"retry-after": "3"}), "3"),
+        (httpx.Response(503), "1"),
+    ],
+)
+async def test_what_is_not_recorded_is_not_accepted(client, services, failure, wait):
+    services.instead["filter"] = failure
+    response = await client.post("/v1/interactions", json={"user_id": "u-1", "item_id": "item-04"})
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == wait
+
+
+async def test_items(client):
+    page = (await client.get("/v1/items", params={"category_l1": "hats", "offset": 2, "limit": 2})).json()
+    assert [item["item_id"] for item in page["items"]] == ["item-05", "item-07"]
+    assert (page["total"], page["offset"], page["limit"]) == (15, 2, 2)
+
+
+@pytest.mark.parametrize("params", [{"limit": 101}, {"offset": -1}, {"min_price": "nan"}, {"min_price": "x"}])
+async def test_items_with_a_query_at_fault(client, params):
+    response = await client.get("/v1/items", params=params)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == next(iter(params))
+
+
+async def test_one_item(client):
+    assert (await client.get("/v1/items/item-01")).json()["title"] == "Crème hat 1"
+    response = await client.get("/v1/items/no/such item")
+    assert response.status_code == 404
+    assert response.json()["errors"] == [
+        {"field": "item_id", "message": "no item of the catalog has this id", "value": "no/such item"}
+    ]
+
+
+async def test_similar_items(client, services):
+    answer = (await client.get("/v1/items/item-01/similar", params={"k": 2})).json()
+    assert [item["item_id"] for item in answer["items"]] == ["item-00", "item-01"]
+    assert answer["items"][0]["similarity"] == 1.0
+    assert answer["version"] == "r1"
+    assert (await client.get("/v1/items/item-99/similar")).status_code == 404
+    services.instead["retrieval"] = httpx.Response(404)
+    assert (await client.get("/v1/items/item-01/similar")).status_code == 404
+    services.instead["retrieval"] = httpx.ConnectError("refused")
+    assert (await client.get("/v1/items/item-01/similar")).status_code == 503
+
+
+async def test_popular_items_without_redis(client):
+    answer = (await client.get("/v1/popular", params={"category": "shoes", "k": 2})).json()
+    assert [(item["item_id"], item["interactions"]) for item in answer["items"]] == [
+        ("item-28", 100.0),
+        ("item-26", 99.0),
+    ]
+    assert answer["category"] == "shoes"
+    assert (await client.get("/v1/popular")).json()["items"][0]["item_id"] == "item-01"
+    assert (await client.get("/v1/popular", params={"category": "none such"})).json()["items"] == []
+    assert metric((await client.get("/metrics")).text, "cascade_popular_fallbacks_total") == 3
+
+
+async def test_forgetting_history(client, services):
+    response = await client.delete("/v1/users/u%2F1/history")
+    assert response.json() == {"user_id": "u/1", "removed": {"history": 2}}
+    assert services.requests[-1].url.raw_path == b"/v1/seen/u%2F1"
+
+
+async def test_forgetting_a_user_needs_the_feature_store(client):
+    # Redis is not there: the caller must not believe that the features are gone.
+    response = await client.delete("/v1/users/u-1")
+    assert response.status_code == 503
+    assert "retry-after" in response.headers
+
+
+async def test_pictures(client):
+    assert (await client.get("/images/pictures/0%20a.png")).content == b"a picture"
+    for path in ("/images/../secret.txt", "/images/%2e%2e/secret.txt", "/images/..%2fsecret.txt", "/images/none.png"):
+        response = await client.get(path)
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_picture_link_that_leaves_the_folder_is_not_followed(client, tmp_path):
+    (tmp_path / "images" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    assert (await client.get("/images/link.txt")).status_code == 404
+
+
+async def test_a_folder_of_pictures_that_is_not_there(model_store, open_app, tmp_path):
+    async with open_app(images_dir=tmp_path / "none") as client:
+        assert (await client.get("/images/a.png")).status_code == 404
+
+
+async def test_page_and_documentation(client):
+    page = await client.get("/")
+    assert "30 items" in page.text
+    assert 'href="/docs"' in page.text
+    assert (await client.get("/docs")).status_code == 200
+    document = (await client.get("/openapi.json")).json()
+    assert {"/v1/recommendations", "/v1/interactions", "/v1/items/{item_id}/similar", "/readyz"} <= set(
+        document["paths"]
+    )
+
+
+async def test_ready_with_its_dependencies_states(client, services):
+    services.instead["ranker"] = httpx.ConnectError("refused")
+    services.instead["filter"] = httpx.Response(503)
+    response = await client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json()["dependencies"] == {
+        "retrieval": "ready",
+        "filter": "not ready",
+        "ranker": "down",
+        "redis": "down",
+    }
+    assert response.json()["versions"]["stable"].startswith("20260105-")
+
+
+async def test_without_a_bundle_it_is_not_ready_and_says_so(open_app, services):
+    async with open_app() as client:
+        for response in (
+            await client.get("/readyz"),
+            await client.get("/v1/items"),
+            await client.post("/v1/recommendations", json={"user_id": "u"}),
+        ):
+            assert response.status_code == 503
+            assert "retry-after" in response.headers
+        assert (await client.get("/healthz")).status_code == 200
+        assert "no catalog yet" in (await client.get("/")).text
+        # What a visitor did is kept even then: the item cannot be called unknown.
+        accepted = await client.post("/v1/interactions", json={"user_id": "u", "item_id": "anything"})
+        assert accepted.status_code == 202
+
+
+async def test_each_setting_is_in_the_readme():
+    from pathlib import Path
+
+    import services.gateway
+
+    readme = (Path(services.gateway.__file__).parent / "README.md").read_text()
+    assert settings_table(GatewaySettings) in readme
+
+
+async def test_the_factory_reads_the_environment(monkeypatch):
+    monkeypatch.setenv("CASCADE_GATEWAY_CANDIDATES", "123")
+    assert GatewaySettings().candidates == 123
+    assert create_app(GatewaySettings()).title == "Cascade gateway"

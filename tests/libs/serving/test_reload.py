@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from cascade.serving.errors import NotReady
+from cascade.serving.metrics import ServiceMetrics
+from cascade.serving.reload import BundleHolder
+from cascade.store import ModelStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "models")
+
+
+def publish(store: ModelStore, text: str, day: int) -> str:
+    def fill(folder: Path) -> None:
+        (folder / "text").write_text(text)
+
+    version = store.write("demo", fill, training_days=[date(2026, 1, day)]).version
+    store.set_alias("demo", "stable", version)
+    return version
+
+
+def load(path: Path) -> str:
+    text = (path / "text").read_text()
+    if text == "broken":
+        raise ValueError("cannot load this")
+    return text
+
+
+def warm_up(text: str) -> None:
+    if text == "cold":
+        raise RuntimeError("does not run")
+
+
+def holder(store: ModelStore, metrics: ServiceMetrics | None = None, poll_s: float = 0.01) -> BundleHolder[str]:
+    return BundleHolder(store, "demo", "stable", load, warm_up, poll_s=poll_s, metrics=metrics)
+
+
+async def test_a_service_without_a_bundle_is_up_and_loads_the_first_that_comes(
+    store: ModelStore, eventually: Any
+) -> None:
+    holding = holder(store)
+    await holding.start()
+    assert holding.not_ready() == "the model store has no stable bundle of demo yet"
+    assert holding.versions() == {}
+    with pytest.raises(NotReady, match="no stable bundle of demo"):
+        _ = holding.current
+    version = publish(store, "first", 1)
+    await eventually(lambda: holding.version == version)
+    assert holding.current.value == "first"
+    assert holding.not_ready() is None
+    assert holding.versions() == {"stable": version}
+    await holding.aclose()
+
+
+async def test_a_new_version_is_swapped_in_and_work_in_flight_keeps_the_old(store: ModelStore, eventually: Any) -> None:
+    metrics = ServiceMetrics("demo")
+    holding = holder(store, metrics)
+    old = publish(store, "old", 1)
+    await holding.start()
+    in_flight = holding.current
+    new = publish(store, "new", 2)
+    await eventually(lambda: holding.version == new)
+    assert (in_flight.version, in_flight.value) == (old, "old")
+    assert holding.current.value == "new"
+
+    def info(version: str) -> float | None:
+        labels = {"service": "demo", "version": version, "track": "stable"}
+        return metrics.registry.get_sample_value("cascade_bundle_info", labels)
+
+    assert (info(old), info(new)) == (None, 1)
+    store.set_alias("demo", "stable", old)  # rolling back is the same step
+    await eventually(lambda: holding.version == old)
+    await holding.aclose()
+
+
+@pytest.mark.parametrize("harm", ["broken", "cold", "altered"])
+async def test_a_refused_version_leaves_the_old_one_serving(store: ModelStore, tmp_path: Path, harm: str) -> None:
+    metrics = ServiceMetrics("demo")
+    holding = holder(store, metrics, poll_s=3600)
+    good = publish(store, "good", 1)
+    assert await holding.refresh()
+    bad = publish(store, harm, 2)
+    if harm == "altered":
+        (tmp_path / "models" / "demo" / bad / "text").write_text("something else")
+    with capture_logs() as logs:
+        assert not await holding.refresh()
+        assert not await holding.refresh()  # not hashed again before its time
+    assert [entry["event"] for entry in logs] == ["bundle refused; the version before goes on serving"]
+    assert (logs[0]["version"], logs[0]["serving"]) == (bad, good)
+    assert holding.version == good
+    assert metrics.registry.get_sample_value("cascade_bundle_refused_total", {"service": "demo"}) == 1
+    better = publish(store, "better", 3)
+    assert await holding.refresh()  # at once, though the refused one still waits
+    assert holding.version == better
+
+
+async def test_a_refused_version_is_tried_again_later(store: ModelStore, tmp_path: Path, eventually: Any) -> None:
+    version = publish(store, "good", 1)
+    file = tmp_path / "models" / "demo" / version / "text"
+    file.write_text("harmed")
+    metrics = ServiceMetrics("demo")
+    holding = holder(store, metrics)
+    with capture_logs() as logs:
+        await holding.start()
+        assert holding.not_ready() == f"bundle {version} was refused and there is no other"
+        refused = "cascade_bundle_refused_total"
+        await eventually(lambda: (metrics.registry.get_sample_value(refused, {"service": "demo"}) or 0) >= 2)
+        file.write_text("good")  # restored
+        await eventually(lambda: holding.version == version)
+    assert sum("refused" in entry["event"] for entry in logs) == 1
+    await holding.aclose()
+
+
+async def test_an_alias_to_nowhere_and_an_unreadable_store_are_told_once(store: ModelStore) -> None:
+    class Unreadable(ModelStore):
+        def alias(self, service: str, alias: str) -> str | None:
+            raise PermissionError("not yours")
+
+    for holding, told in (
+        (holder(store), "the alias names a bundle that is not there"),
+        (holder(Unreadable("memory://x")), "cannot read the alias"),
+    ):
+        aliases = Path(str(store._root)) / "demo" / "aliases"
+        aliases.mkdir(parents=True, exist_ok=True)
+        (aliases / "stable").write_text("20260101-gone")
+        with capture_logs() as logs:
+            assert not await holding.refresh()
+            assert not await holding.refresh()
+        assert [entry["event"] for entry in logs] == [told]
+
+
+async def test_closing_twice_or_unstarted_is_harmless(store: ModelStore) -> None:
+    holding = holder(store)
+    await holding.aclose()
+    await holding.start()
+    await holding.aclose()
+    await holding.aclose()

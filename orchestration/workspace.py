@@ -70,11 +70,11 @@ class Workspace:
         return whole and all((self.folder(asset) / part).exists() for part in parts)
 
     def recorded(self, asset: str) -> dict[str, Any]:
-        """What the artifact's provenance file says; empty where there is none."""
-        path = self.folder(asset) / PROVENANCE_FILE
-        if not path.is_file():
+        """What the artifact's provenance file says; empty where there is none that can be read."""
+        try:
+            content: dict[str, Any] = json.loads((self.folder(asset) / PROVENANCE_FILE).read_text())
+        except (FileNotFoundError, ValueError):
             return {}
-        content: dict[str, Any] = json.loads(path.read_text())
         return content
 
     @cached_property

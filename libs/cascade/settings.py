@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     seed: int = Field(7, ge=0, description="seed of everything that draws")
 
     # Which days train
-    train_share: float = Field(9 / 14, gt=0, lt=1, description="share of all days that the full training sees")
+    train_share: float = Field(0.643, gt=0, lt=1, description="share of all days that the full training sees")
     kept_days: int | None = Field(
         None, ge=0, description="last days kept for fine-tuning; none: 2, or 3 where there are fewer than 14 days"
     )
@@ -44,9 +44,9 @@ class Settings(BaseSettings):
     image_encoder: str = Field(
         "shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder"
     )
-    clip_epochs: int = Field(10, ge=1, description="epochs of the shop's own CLIP")
-    two_tower_epochs: int = Field(4, ge=1, description="epochs of the two-tower model")
-    dlrm_epochs: int = Field(1, ge=1, description="epochs of the ranker")
+    clip_epochs: int | None = Field(None, ge=1, description="epochs of the shop's own CLIP; none: the library's default")
+    two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
+    dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
     auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
     evaluation_rows: int = Field(5_000, ge=100, description="interactions that an evaluation samples")
@@ -54,11 +54,11 @@ class Settings(BaseSettings):
 
     # Addresses of the local run
     host: str = Field("127.0.0.1", description="address that everything binds to")
-    gateway_port: Port = 8000
-    retrieval_port: Port = 8001
-    filter_port: Port = 8002
-    ranker_port: Port = 8003
-    dagster_port: Port = 3000
+    gateway_port: Port = Field(8000, description="port of the gateway")
+    retrieval_port: Port = Field(8001, description="port of the retrieval service")
+    filter_port: Port = Field(8002, description="port of the filter")
+    ranker_port: Port = Field(8003, description="port of the ranker")
+    dagster_port: Port = Field(3000, description="port of Dagster's page")
     redis_port: Port = Field(8379, description="port of the Redis that `cascade up` starts")
 
     @property

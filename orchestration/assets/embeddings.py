@@ -40,14 +40,8 @@ def shop_clip(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
         else:
             # training resumes from where an interrupted one left its checkpoints
             folder = workspace.checkpoints("shop_clip")
-            report = train_clip(
-                paths,
-                _texts(workspace),
-                folder,
-                seed=settings.seed,
-                epochs=settings.clip_epochs,
-                progress=making.report,
-            )
+            epochs = {} if settings.clip_epochs is None else {"epochs": settings.clip_epochs}
+            report = train_clip(paths, _texts(workspace), folder, seed=settings.seed, progress=making.report, **epochs)
             folder.rename(making.folder / "model")
             making.metadata |= {
                 "trained": True,

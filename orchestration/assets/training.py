@@ -24,7 +24,7 @@ from orchestration.provenance import reads
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cascade.training.loop import TrainingReport
+    from cascade.training.loop import LoopConfig, TrainingReport
 
 
 @dg.asset(
@@ -102,7 +102,7 @@ def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             TrainingSet.load(workspace.folder("evaluation_set")),
             ItemTable.load(workspace.folder("item_table")),
             TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS)),
-            replace(training, loop=replace(training.loop, epochs=settings.two_tower_epochs)),
+            replace(training, loop=_with_epochs(training.loop, settings.two_tower_epochs)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("two_tower"),
             progress=making.report,
@@ -186,7 +186,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
                 len(ITEM_CONTINUOUS),
                 len(CONTEXT_CONTINUOUS),
             ),
-            replace(training, loop=replace(training.loop, epochs=settings.dlrm_epochs)),
+            replace(training, loop=_with_epochs(training.loop, settings.dlrm_epochs)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
             progress=making.report,
@@ -208,6 +208,10 @@ def _transforms(workspace: Workspace) -> tuple[UserTransform, ItemTransform, Con
         ItemTransform.load(workspace.folder("item_transform")),
         ContextTransform.load(workspace.folder("context_transform")),
     )
+
+
+def _with_epochs(loop: "LoopConfig", epochs: int | None) -> "LoopConfig":
+    return loop if epochs is None else replace(loop, epochs=epochs)
 
 
 def _summary(report: "TrainingReport") -> dict[str, object]:

@@ -186,22 +186,22 @@ _CATALOG = (
 _LEARN_USERS = """
     INSERT INTO user_keys
     SELECT user_id, row_number() OVER () + (SELECT count(*) FROM user_keys)
-    FROM (SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false))
+    FROM (SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true))
     ANTI JOIN user_keys USING (user_id)
 """
 
 _ROWS = """
     CREATE OR REPLACE TEMP TABLE rows AS
-    SELECT user_id, user_key, item_id, timestamp, device_type, event_type
-    FROM read_parquet($files, hive_partitioning = false) JOIN user_keys USING (user_id)
+    SELECT user_id, user_key, item_id, timestamp::BIGINT AS timestamp, device_type, event_type
+    FROM read_parquet($files, hive_partitioning = false, union_by_name = true) JOIN user_keys USING (user_id)
 """
 
 _STRAY = "SELECT timestamp FROM rows WHERE timestamp < $start OR timestamp >= $end ORDER BY timestamp LIMIT 1"
 
 _EVENTS = """
     CREATE OR REPLACE TEMP TABLE events AS
-    SELECT user_key, category_key, timestamp, sum($event_weight) AS weight
-    FROM read_parquet($files, hive_partitioning = false)
+    SELECT user_key, category_key, timestamp::BIGINT AS timestamp, sum($event_weight) AS weight
+    FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
     JOIN user_keys USING (user_id) JOIN items USING (item_id)
     WHERE category_key IS NOT NULL AND timestamp >= $since AND timestamp < $until
     GROUP BY ALL
@@ -213,21 +213,22 @@ _MOMENT_OF_ALL = """
     CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT user_key, $at::BIGINT AS timestamp FROM events
 """
 
-# Events and moments answered. A moment asks every category of its user by a row of its own among that category's
-# events: a row without weight, whose frame over the 24 hours before it sums the rows that have one. Moments that
-# saw nothing are absent from the answer.
+# Events and moments answered. A moment asks each category its user may have met in time, by a row of its own among
+# that category's events: a row without weight, whose frame over the 24 hours before it sums the rows that have one
+# and takes the last of them. Moments that saw nothing are absent from the answer.
 _TOP = """
     CREATE OR REPLACE TEMP TABLE top AS
     WITH met AS (
-        SELECT DISTINCT user_key, category_key FROM events
+        SELECT user_key, category_key, min(timestamp) AS first, max(timestamp) AS last FROM events GROUP BY ALL
     ), timeline AS (
         SELECT user_key, category_key, timestamp, weight, false AS asks FROM events
         UNION ALL
         SELECT user_key, category_key, timestamp, NULL, true FROM moments JOIN met USING (user_key)
+        WHERE first < timestamp AND last >= timestamp - $window
     ), seen AS (
         SELECT user_key, category_key, timestamp, asks,
                sum(weight) OVER before AS weight,
-               max(CASE WHEN NOT asks THEN timestamp END) OVER before AS latest
+               last_value(CASE WHEN NOT asks THEN timestamp END IGNORE NULLS) OVER before AS latest
         FROM timeline
         WINDOW before AS (
             PARTITION BY user_key, category_key ORDER BY timestamp

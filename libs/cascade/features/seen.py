@@ -41,13 +41,18 @@ def seen_in(dataset: InteractionSource, days: Collection[dt.date], *, limits: Qu
 
 _USERS = """
     SELECT user_id, age, gender FROM users_given
-    WHERE user_id IN (SELECT user_id FROM read_parquet($files, hive_partitioning = false))
+    WHERE user_id IN (
+        SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+    )
     ORDER BY user_id
 """
 
-_ITEMS = "SELECT DISTINCT item_id FROM read_parquet($files, hive_partitioning = false) ORDER BY item_id"
+_ITEMS = """
+    SELECT DISTINCT item_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+    ORDER BY item_id
+"""
 
 _DEVICES = """
-    SELECT DISTINCT device_type FROM read_parquet($files, hive_partitioning = false)
+    SELECT DISTINCT device_type FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
     WHERE device_type IS NOT NULL ORDER BY device_type
 """

@@ -12,7 +12,8 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,10 @@ def import_retail_demo_store(
 ) -> Shop:
     """Writes a whole dataset folder, truth/ included; raises SourceUnreadable for a folder it cannot read."""
     source = Path(source)
-    products = _list_of_records(source / PRODUCTS, _load_yaml, ("id", "name", "category", "style"))
-    users = _list_of_records(source / USERS, _load_json, ("id", "age", "gender", "persona", "discount_persona"))
+    products = _list_of_records(source / PRODUCTS, _load_yaml, ("id", "name", "category", "style", "price"), ("price",))
+    users = _list_of_records(
+        source / USERS, _load_json, ("id", "age", "gender", "persona", "discount_persona"), ("age",)
+    )
     config = ShopConfig(
         users=len(users),
         items=len(products),
@@ -95,7 +98,10 @@ def _load_json(path: Path) -> Any:
         return json.load(file)
 
 
-def _list_of_records(path: Path, load: Any, needed: Sequence[str]) -> list[dict[str, Any]]:
+def _list_of_records(
+    path: Path, load: Callable[[Path], Any], needed: Sequence[str], numbers: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The file's records, each with the `needed` fields, of which `numbers` are numbers, and an id of its own."""
     if not path.is_file():
         raise SourceUnreadable(
             f"{path} does not exist; give a folder with {PRODUCTS} and {USERS} of the Retail Demo Store"
@@ -110,6 +116,13 @@ def _list_of_records(path: Path, load: Any, needed: Sequence[str]) -> list[dict[
         missing = [name for name in needed if record.get(name) is None]
         if missing:
             raise SourceUnreadable(f"{path}: record {number} has no {', '.join(missing)}; bring the file whole")
+        for name in numbers:
+            value = record[name]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+                raise SourceUnreadable(f"{path}: record {number} has {name} {value!r}; it should be a number from 0 up")
+    repeated = [value for value, count in Counter(str(record["id"]) for record in records).items() if count > 1]
+    if repeated:
+        raise SourceUnreadable(f"{path}: id {repeated[0]!r} stands more than once; keep one record of each id")
     return records
 
 
@@ -130,7 +143,7 @@ def _catalog(products: list[dict[str, Any]], config: ShopConfig) -> Catalog:
             "description": [p.get("description") for p in products],
             "category_l1": [str(p["category"]) for p in products],
             "category_l2": [str(p["style"]) for p in products],
-            "price": pa.array([p.get("price") for p in products], pa.float32()),
+            "price": pa.array([p["price"] for p in products], pa.float32()),
             "gender": [GENDER_NAMES[g] for g in gender],
             "image": [f"{item_id}.jpg" for item_id in ids],
         },

@@ -41,10 +41,10 @@ def store_errors(doing: str) -> Iterator[None]:
 
 
 async def answers(client: Redis) -> str | None:
-    """Readiness: None if the server answers a PING, else why not."""
+    """Readiness: None if the server answers a PING, else what kind of failure (no address: callers see it)."""
     try:
         with store_errors("ping"):
             await client.ping()  # type: ignore[misc]  # the client's types mix sync and async
     except OnlineStoreDown as error:
-        return str(error)
+        return f"the store does not answer ({type(error.__cause__).__name__})"
     return None

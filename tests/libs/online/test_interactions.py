@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -104,6 +105,25 @@ async def test_an_error_is_that_requests_alone(tmp_path: Path) -> None:
         assert await answers(client) is None
         assert await interactions.unseen("u1", ["i1", "i2"]) == ["i2"]  # i1 came back from the append-only file
         await interactions.record(event("i2"))
+    finally:
+        await client.aclose()
+        server.stop()
+
+
+async def test_connections_that_a_restart_cut_fail_no_request(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, free_port())
+    server.start()
+    client = connect(server.url, timeout_s=2.0)
+    interactions = Interactions(client)
+
+    async def many() -> None:
+        await asyncio.gather(*(interactions.unseen("u1", ["i1"]) for _ in range(16)))
+
+    try:
+        await many()  # the pool now holds several connections
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.start)
+        await many()
     finally:
         await client.aclose()
         server.stop()

@@ -29,6 +29,7 @@ def create_app(settings: GatewaySettings, transports: Transports | None = None, 
     transports: stand in for TCP to `retrieval`, `filter` or `ranker`
     clock: UTC seconds; what a request without a time is given
     """
+    settings = settings or GatewaySettings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,8 +55,3 @@ class Pictures(StaticFiles):
 
     async def check_config(self) -> None:
         """A folder that is not there (yet) has no pictures, which is no error."""
-
-
-def app() -> FastAPI:
-    """The app with settings from the environment."""
-    return create_app(GatewaySettings())

@@ -55,7 +55,8 @@ def up(
     command = python("-m", "cascade.cli", "up", "--in-background")
     command += ("--one-process",) if one_process else ()
     command += () if dagster else ("--no-dagster",)
-    system.detach(command, settings_environment(settings), settings, console())
+    if not system.detach(command, settings_environment(settings), settings, console()):
+        raise typer.Exit(1)
 
 
 def down() -> None:

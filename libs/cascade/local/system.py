@@ -116,14 +116,14 @@ def detach(command: Sequence[str], environment: Mapping[str, str], settings: Set
     """
     folder = run_folder(settings)
     if already_ready(folder, settings, console):
-        return
+        return True
     supervisor = subprocess.Popen(
         list(command), env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
         while not _is_ready(folder, supervisor.pid):
             if supervisor.poll() is not None:
-                raise PartFailed("Cascade did not come up; the lines above say why")
+                return False
             time.sleep(POLL_S)
     except KeyboardInterrupt:
         supervisor.terminate()
@@ -131,6 +131,7 @@ def detach(command: Sequence[str], environment: Mapping[str, str], settings: Set
         raise
     announce(settings, folder, console)
     console.print("It runs in the background; `cascade down` stops it.")
+    return True
 
 
 def down(settings: Settings, console: Console) -> None:

@@ -257,7 +257,7 @@ Opened = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture
-def open_app(settings: GatewaySettings, services: FakeServices) -> Opened:
+def open_gateway(settings: GatewaySettings, services: FakeServices) -> Opened:
     """A client of a running gateway over the fake services."""
 
     @asynccontextmanager
@@ -272,6 +272,6 @@ def open_app(settings: GatewaySettings, services: FakeServices) -> Opened:
 
 
 @pytest.fixture
-async def client(model_store: ModelStore, open_app: Opened) -> AsyncIterator[httpx.AsyncClient]:
-    async with open_app() as client:
+async def client(model_store: ModelStore, open_gateway: Opened) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_gateway() as client:
         yield client

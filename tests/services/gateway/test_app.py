@@ -204,8 +204,8 @@ async def test_a_picture_link_that_leaves_the_folder_is_not_followed(client, tmp
     assert (await client.get("/images/link.txt")).status_code == 404
 
 
-async def test_a_folder_of_pictures_that_is_not_there(model_store, open_app, tmp_path):
-    async with open_app(images_dir=tmp_path / "none") as client:
+async def test_a_folder_of_pictures_that_is_not_there(model_store, open_gateway, tmp_path):
+    async with open_gateway(images_dir=tmp_path / "none") as client:
         assert (await client.get("/images/a.png")).status_code == 404
 
 
@@ -234,8 +234,8 @@ async def test_ready_with_its_dependencies_states(client, services):
     assert response.json()["versions"]["stable"].startswith("20260105-")
 
 
-async def test_without_a_bundle_it_is_not_ready_and_says_so(open_app, services):
-    async with open_app() as client:
+async def test_without_a_bundle_it_is_not_ready_and_says_so(open_gateway, services):
+    async with open_gateway() as client:
         for response in (
             await client.get("/readyz"),
             await client.get("/v1/items"),
@@ -262,4 +262,4 @@ async def test_each_setting_is_in_the_readme():
 async def test_the_factory_reads_the_environment(monkeypatch):
     monkeypatch.setenv("CASCADE_GATEWAY_CANDIDATES", "123")
     assert GatewaySettings().candidates == 123
-    assert create_app(GatewaySettings()).title == "Cascade gateway"
+    assert create_app().state.settings.candidates == 123

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cascade.api.common import Context, UserFeatures
+from cascade.api.ranker import Diversity, RankRequest
+from cascade.serving.errors import ModelFault
+from cascade.serving.metrics import ServiceMetrics
+from cascade.serving.reload import BundleHolder, Loaded
+from cascade.store.artifacts import RankerArtifacts
+from services.ranker.engine import Ranked, RankerEngine, score, warm_up
+
+AT = 1_767_600_000
+
+
+def request(item_ids: list[str], user_id: str = "u1", k: int = 10, **options: object) -> RankRequest:
+    context = Context(device_type=options.pop("device", None), timestamp=options.pop("at", AT))  # type: ignore[arg-type]
+    diversity = options.pop("diversity", None)
+    user = UserFeatures.model_validate({"user_id": user_id, **options})
+    return RankRequest(user=user, context=context, item_ids=item_ids, k=k, diversity=diversity)  # type: ignore[arg-type]
+
+
+class Held(BundleHolder[RankerArtifacts]):
+    """A holder of a bundle that is there already."""
+
+    def __init__(self, bundle: RankerArtifacts) -> None:
+        self._loaded = Loaded("v1", "stable", bundle)
+
+
+@pytest.fixture
+def metrics() -> ServiceMetrics:
+    return ServiceMetrics("ranker")
+
+
+@pytest.fixture
+def engine(bundle: RankerArtifacts, metrics: ServiceMetrics) -> RankerEngine:
+    return RankerEngine(Held(bundle), metrics)
+
+
+def only(answers: list[Ranked | Exception]) -> Ranked:
+    [answer] = answers
+    assert isinstance(answer, Ranked)
+    return answer
+
+
+def test_probabilities_are_those_of_the_training_path(bundle: RankerArtifacts) -> None:
+    ids = ["i3", "i49", "i0"]
+    rows = pa.table(
+        {
+            "user_id": ["u7"] * 3, "age": [30.0] * 3, "gender": ["F"] * 3, "top_category": ["shoes"] * 3,
+            "device_type": ["mobile"] * 3, "timestamp": [AT] * 3,
+        }
+    )  # fmt: skip
+    user, context = bundle.user_transform.transform(rows), bundle.context_transform.transform(rows)
+    at = bundle.items.positions(ids)
+    expected = bundle.dlrm.predict(
+        np.concatenate([user.categorical, bundle.items.categorical[at], context.categorical], axis=1),
+        np.concatenate([user.continuous, bundle.items.continuous[at], context.continuous], axis=1),
+        bundle.items.image[at],
+        bundle.items.text[at],
+    )
+    [scored] = score(bundle, [request(ids, "u7", age=30, gender="F", top_category="shoes", device="mobile")])
+    np.testing.assert_allclose(scored.probabilities, expected, rtol=1e-5)
+    assert scored.positions.tolist() == at.tolist()
+
+
+def test_the_best_k_come_first(engine: RankerEngine) -> None:
+    ranked = only(engine.rank([request([f"i{i}" for i in range(30)], k=7)]))
+    assert len(ranked.item_ids) == len(ranked.scores) == 7
+    assert ranked.scores == sorted(ranked.scores, reverse=True)
+    assert all(0 <= probability <= 1 for probability in ranked.scores)
+    everything = only(engine.rank([request([f"i{i}" for i in range(30)], k=1000)]))
+    assert everything.item_ids[:7] == ranked.item_ids
+
+
+def test_unknown_ids_are_dropped_and_counted_and_repeats_ranked_once(
+    engine: RankerEngine, metrics: ServiceMetrics
+) -> None:
+    ranked = only(engine.rank([request(["i1", "gone", "i2", "i1", "gone", "I1", "i1 "])]))
+    assert sorted(ranked.item_ids) == ["i1", "i2"]
+    assert ranked.unknown == 3
+    assert metrics.registry.get_sample_value("cascade_unknown_ids_total", {"service": "ranker"}) == 3
+
+
+def test_nothing_known_is_an_empty_list(engine: RankerEngine) -> None:
+    nothing, unknown = engine.rank([request([]), request(["gone"])])
+    assert isinstance(nothing, Ranked)
+    assert isinstance(unknown, Ranked)
+    assert (nothing.item_ids, nothing.unknown) == ([], 0)
+    assert (unknown.item_ids, unknown.unknown) == ([], 1)
+
+
+def test_context_and_user_change_the_scores(engine: RankerEngine) -> None:
+    ids = [f"i{i}" for i in range(10)]
+    variants = [
+        request(ids),
+        request(ids, device="mobile"),
+        request(ids, at=AT + 12 * 3600),
+        request(ids, "new"),
+        request(ids, "new", top_category="shoes"),
+    ]
+    answers = engine.rank(variants)
+    assert len({tuple(sorted(answer.scores)) for answer in answers if isinstance(answer, Ranked)}) == len(variants)
+
+
+def test_diversity_draws_by_seed_and_reports_click_probabilities(engine: RankerEngine) -> None:
+    ids = [f"i{i}" for i in range(50)]
+    plain = dict(zip(*_pairs(only(engine.rank([request(ids, k=50)]))), strict=True))
+    draws = [
+        only(engine.rank([request(ids, k=10, diversity=Diversity(temperature=1.0, seed=seed))])) for seed in (1, 1, 2)
+    ]
+    assert draws[0].item_ids == draws[1].item_ids != draws[2].item_ids
+    for item_id, probability in zip(*_pairs(draws[0]), strict=True):
+        assert probability == pytest.approx(plain[item_id], rel=1e-5)
+    unseeded = {tuple(only(engine.rank([request(ids, diversity=Diversity())])).item_ids) for _ in range(5)}
+    assert len(unseeded) > 1
+
+
+def _pairs(ranked: Ranked) -> tuple[list[str], list[float]]:
+    return ranked.item_ids, ranked.scores
+
+
+def test_a_probability_that_is_none_fails_its_request_alone(bundle: RankerArtifacts, engine: RankerEngine) -> None:
+    bundle.items.image[bundle.items.positions(["i5"])[0]] = np.nan
+    bad, good = engine.rank([request(["i5", "i6"]), request(["i6", "i7"])])
+    assert isinstance(bad, ModelFault)
+    assert isinstance(good, Ranked)
+
+
+def test_warming_up_refuses_a_model_that_gives_nan(bundle: RankerArtifacts) -> None:
+    warm_up(bundle)
+    with torch.no_grad():
+        for parameter in bundle.dlrm.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(ModelFault):
+        warm_up(bundle)
+
+
+requests = st.builds(
+    request,
+    st.lists(st.sampled_from([*(f"i{i}" for i in range(50)), "gone", "x"]), max_size=20),
+    st.sampled_from(["u1", "u9", "new"]),
+    st.integers(1, 25),
+    age=st.none() | st.integers(0, 130),
+    gender=st.sampled_from([None, "F", "x"]),
+    top_category=st.sampled_from([None, "shoes", "nothing"]),
+    device=st.sampled_from([None, "mobile", "fridge"]),
+    at=st.integers(0, 4_102_444_800),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@given(st.lists(requests, min_size=1, max_size=6))
+def test_a_batch_scores_as_each_alone_would(bundle: RankerArtifacts, batch: list[RankRequest]) -> None:
+    for asked, together in zip(batch, score(bundle, batch), strict=True):
+        [alone] = score(bundle, [asked])
+        assert together.positions.tolist() == alone.positions.tolist()
+        assert together.unknown == alone.unknown == len(set(asked.item_ids) & {"gone", "x"})
+        np.testing.assert_allclose(together.probabilities, alone.probabilities, rtol=1e-4, atol=1e-6)

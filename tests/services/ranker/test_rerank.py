@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ranker.rerank import sample, top_k
+
+probabilities = st.lists(st.floats(0, 1, width=32), max_size=50).map(lambda p: np.array(p, np.float32))
+
+
+@given(probabilities, st.integers(1, 60))
+def test_top_k_is_best_first_with_ties_in_the_order_received(scores: np.ndarray, k: int) -> None:
+    expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
+    assert top_k(scores, k).tolist() == expected
+
+
+@given(probabilities, st.integers(1, 60), st.floats(1e-300, 100), st.integers(0, 2**63 - 1))
+def test_a_sample_holds_k_different_candidates_and_a_seed_repeats_it(
+    scores: np.ndarray, k: int, temperature: float, seed: int
+) -> None:
+    drawn = sample(scores, k, temperature, np.random.default_rng(seed)).tolist()
+    assert len(drawn) == len(set(drawn)) == min(k, len(scores))
+    assert set(drawn) <= set(range(len(scores)))
+    assert drawn == sample(scores, k, temperature, np.random.default_rng(seed)).tolist()
+
+
+@given(
+    st.lists(st.integers(1, 10_000), min_size=1, max_size=50, unique=True),
+    st.integers(1, 60),
+    st.sampled_from([1e-320, 1e-12, 1e-7]),
+    st.integers(0, 1000),
+)
+def test_temperature_towards_zero_is_the_top_k(numbers: list[int], k: int, temperature: float, seed: int) -> None:
+    scores = np.array(numbers, np.float64) / 10_000
+    drawn = sample(scores, k, temperature, np.random.default_rng(seed))
+    assert drawn.tolist() == top_k(scores, k).tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_first_places_follow_the_softmax(temperature: float) -> None:
+    scores = np.array([0.5, 0.2, 0.1, 0.05, 0.0001])
+    draws = 20_000
+    rng = np.random.default_rng(1)
+    firsts = np.bincount([sample(scores, 1, temperature, rng)[0] for _ in range(draws)], minlength=len(scores))
+    weights = scores ** (1 / temperature)
+    expected = weights / weights.sum()
+    # five standard errors of a share
+    np.testing.assert_array_less(
+        np.abs(firsts / draws - expected), 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-9
+    )
+
+
+def test_second_places_follow_the_softmax_of_what_is_left() -> None:
+    scores = np.array([0.6, 0.3, 0.1])
+    draws = 20_000
+    rng = np.random.default_rng(2)
+    pairs = np.array([sample(scores, 2, 1.0, rng) for _ in range(draws)])
+    for first in range(3):
+        for second in set(range(3)) - {first}:
+            share = np.mean((pairs == [first, second]).all(axis=1))
+            expected = scores[first] * scores[second] / (1 - scores[first])
+            assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / draws)
+
+
+def test_a_high_temperature_is_uniform_whatever_the_scores() -> None:
+    scores = np.array([1.0, 0.9, 0.5, 0.4])
+    rng = np.random.default_rng(3)
+    firsts = np.bincount([sample(scores, 1, 1e6, rng)[0] for _ in range(20_000)], minlength=4)
+    np.testing.assert_allclose(firsts / 20_000, 0.25, atol=0.02)
+
+
+def test_probabilities_of_zero_and_extreme_spreads_neither_overflow_nor_vanish() -> None:
+    scores = np.array([0.0, 1e-38, 1.0, 0.0], np.float32)
+    with np.errstate(all="raise"):
+        assert sorted(sample(scores, 4, 1.0, np.random.default_rng(0)).tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_must_be_above_zero(temperature: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        sample(np.array([0.5]), 1, temperature, np.random.default_rng(0))

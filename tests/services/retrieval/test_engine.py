@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cascade.api.common import Context, UserFeatures
+from cascade.api.retrieval import RetrieveRequest, SimilarRequest
+from cascade.serving.errors import ModelFault, UnknownItem
+from cascade.store.artifacts import RetrievalArtifacts
+from services.retrieval.engine import Query, search, warm_up
+
+CONTEXT = Context(timestamp=1_767_600_000)
+
+
+def retrieve(user_id: str = "u1", k: int = 10, **features: object) -> RetrieveRequest:
+    user = UserFeatures.model_validate({"user_id": user_id, **features})
+    return RetrieveRequest(user=user, context=CONTEXT, k=k)
+
+
+def vectors_of(bundle: RetrievalArtifacts) -> np.ndarray:
+    return np.stack([bundle.index.reconstruct(i) for i in range(bundle.index.count)])
+
+
+def test_candidates_are_the_best_by_dot_product_and_features_are_encoded_as_in_training(
+    bundle: RetrievalArtifacts,
+) -> None:
+    table = pa.table({"user_id": ["u7"], "age": [30.0], "gender": ["F"], "top_category": ["shoes"]})
+    encoded = bundle.user_transform.transform(table)
+    scores = vectors_of(bundle) @ bundle.query_tower.predict(encoded.categorical, encoded.continuous)[0]
+    [found] = search(bundle, [retrieve("u7", 5, age=30, gender="F", top_category="shoes")])
+    assert not isinstance(found, Exception)
+    best = np.argsort(-scores)[:5]
+    assert found[0] == [f"i{i}" for i in best]
+    np.testing.assert_allclose(found[1], scores[best], rtol=1e-5)
+
+
+def test_an_unknown_user_is_answered_and_top_category_alone_counts(bundle: RetrievalArtifacts) -> None:
+    unknown, with_category = search(bundle, [retrieve("new"), retrieve("new", top_category="shoes")])
+    assert not isinstance(unknown, Exception)
+    assert not isinstance(with_category, Exception)
+    assert unknown[1] != with_category[1]
+
+
+def test_a_catalog_smaller_than_k_gives_all_of_it_once(bundle: RetrievalArtifacts) -> None:
+    found, similar = search(bundle, [retrieve(k=1000), SimilarRequest(item_id="i3", k=1000)])
+    assert not isinstance(found, Exception)
+    assert not isinstance(similar, Exception)
+    assert sorted(found[0]) == sorted(bundle.item_ids)
+    assert sorted(similar[0]) == sorted(set(bundle.item_ids) - {"i3"})
+
+
+def test_padding_never_leaves_the_service(bundle: RetrievalArtifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def padded(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        positions = np.full((len(queries), k), -1, np.int32)
+        scores[:, :2], positions[:, :2] = [2.0, 1.0], [4, 7]
+        return scores, positions
+
+    monkeypatch.setattr(bundle.index, "search", padded)
+    [found] = search(bundle, [retrieve(k=10)])
+    assert found == (["i4", "i7"], [2.0, 1.0])
+
+
+def test_similar_items_are_the_nearest_without_the_item_itself(bundle: RetrievalArtifacts) -> None:
+    vectors = vectors_of(bundle)
+    scores = vectors @ vectors[8]
+    scores[8] = -np.inf
+    [found] = search(bundle, [SimilarRequest(item_id="i8", k=4)])
+    assert not isinstance(found, Exception)
+    assert found[0] == [f"i{i}" for i in np.argsort(-scores)[:4]]
+
+
+def test_one_request_at_fault_leaves_the_others_alone(bundle: RetrievalArtifacts) -> None:
+    weights = bundle.query_tower.embed.state_dict()
+    first = next(value for name, value in weights.items() if value.shape[0] == bundle.user_transform.cardinalities[0])
+    row = bundle.user_transform.encode(["u2"], [None], [None], [None]).categorical[0, 0]
+    with torch.no_grad():
+        first[row] = float("nan")
+    bad, unknown, good = search(bundle, [retrieve("u2"), SimilarRequest(item_id="nope"), retrieve("u3")])
+    assert isinstance(bad, ModelFault)
+    assert isinstance(unknown, UnknownItem)
+    assert "'nope'" in str(unknown)
+    assert not isinstance(good, Exception)
+    assert np.isfinite(good[1]).all()
+
+
+def test_a_batch_of_faults_only_needs_no_search(bundle: RetrievalArtifacts) -> None:
+    assert [type(found) for found in search(bundle, [SimilarRequest(item_id="x")] * 2)] == [UnknownItem] * 2
+
+
+def test_warming_up_refuses_a_tower_that_gives_nan(bundle: RetrievalArtifacts) -> None:
+    warm_up(bundle)
+    with torch.no_grad():
+        for parameter in bundle.query_tower.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(ModelFault):
+        warm_up(bundle)
+
+
+queries: st.SearchStrategy[Query] = st.one_of(
+    st.builds(
+        retrieve,
+        st.sampled_from(["u1", "u9", "new", "ü"]),
+        st.integers(1, 60),
+        age=st.none() | st.integers(0, 130),
+        gender=st.sampled_from([None, "F", "x"]),
+        top_category=st.sampled_from([None, "shoes", "nothing"]),
+    ),
+    st.builds(SimilarRequest, item_id=st.sampled_from(["i0", "i49", "gone"]), k=st.integers(1, 60)),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(st.lists(queries, min_size=1, max_size=8))
+def test_a_batch_answers_as_each_alone_would(bundle: RetrievalArtifacts, batch: list[Query]) -> None:
+    for query, together in zip(batch, search(bundle, batch), strict=True):
+        [alone] = search(bundle, [query])
+        if isinstance(alone, Exception):
+            assert type(together) is type(alone)
+        else:
+            assert not isinstance(together, Exception)
+            assert together[0] == alone[0]
+            assert len(together[0]) == len(set(together[0])) <= query.k
+            np.testing.assert_allclose(together[1], alone[1], rtol=1e-4, atol=1e-5)

@@ -17,10 +17,11 @@ import yaml
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from rich.console import Console
 
+from cascade.data.validation import require_valid
 from cascade.errors import CascadeError
 from cascade.online.marks import built_digest
 from cascade.settings import Settings
-from orchestration.definitions import BUILD_JOB, all_assets, create_definitions
+from orchestration.graph import BUILD_JOB, all_assets, create_definitions
 from orchestration.progress import TerminalReporter, reporting_to
 from orchestration.provenance import Provenance
 from orchestration.workspace import Workspace, known_days
@@ -33,7 +34,7 @@ def prepare_instance(home: Path) -> dg.DagsterInstance:
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists():
-        config.write_text(yaml.safe_dump({"telemetry": {"enabled": False}}))
+        config.write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "nux": {"enabled": False}}))
     os.environ["DAGSTER_HOME"] = str(home.absolute())
     return dg.DagsterInstance.get()
 
@@ -55,6 +56,8 @@ def outdated(workspace: Workspace, provenance: Provenance) -> list[dg.AssetKey]:
 
 def build(settings: Settings, console: Console) -> bool:
     """Make what is outdated; returns whether all of it, and every blocking check, went well."""
+    if settings.own_shop:
+        require_valid(settings.dataset_dir)
     instance = prepare_instance(settings.dagster_home)
     assets = all_assets(settings)
     provenance = Provenance(assets, settings)

@@ -1,0 +1,97 @@
+"""The whole system, as `cascade up` brings it up: real processes, real Redis, real models of a tiny shop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cascade.settings import Settings
+
+PARTS = ("gateway", "retrieval", "filter", "ranker", "dagster", "redis")
+
+
+@dataclass(frozen=True)
+class System:
+    """A running Cascade and the way to drive it."""
+
+    environment: dict[str, str]
+    settings: Settings
+    http: httpx.Client
+
+    def cascade(self, *arguments: str, check: bool = True) -> str:
+        """Run the `cascade` command; returns what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cascade.cli", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def recommend(self, user_id: str, **fields: Any) -> dict[str, Any]:
+        """A recommendation that must succeed."""
+        answer = self.http.post("/v1/recommendations", json={"user_id": user_id, **fields})
+        assert answer.status_code == 200, answer.text
+        content: dict[str, Any] = answer.json()
+        return content
+
+    def ids(self, user_id: str, **fields: Any) -> list[str]:
+        """The ids of a recommendation."""
+        return [item["item_id"] for item in self.recommend(user_id, **fields)["items"]]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Up before the first test that asks for it, down after the last."""
+    state = tmp_path_factory.mktemp("e2e") / "state"
+    values = {"state_dir": str(state), "shop_size": "tiny", "clip_epochs": "1", "seed": "5"}
+    values |= {f"{part}_port": str(port) for part, port in zip(PARTS, free_ports(len(PARTS)), strict=True)}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CASCADE_")}
+    environment |= {f"CASCADE_{name.upper()}": value for name, value in values.items()}
+    settings = Settings(_env_file=None, **values)
+    with httpx.Client(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=10) as http:
+        running = System(environment, settings, http)
+        print(running.cascade("up", "--detach"))
+        try:
+            yield running
+        finally:
+            running.cascade("down")
+
+
+@pytest.fixture(scope="session")
+def known_user(system: System) -> str:
+    """A user that training met and Feast knows."""
+    from cascade.data.contract import Dataset
+
+    rows = Dataset(system.settings.dataset_dir).interactions()
+    return str(rows.column("user_id")[0].as_py())
+
+
+@pytest.fixture(scope="session")
+def state_dir(system: System) -> Path:
+    return system.settings.state_dir

@@ -1,0 +1,121 @@
+"""Training and serving agree: the same raw rows through the training path and through each service give equal arrays,
+and equal answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cascade.features.item_table import ItemTable
+from cascade.features.training_set import TrainingSet
+from cascade.models.dlrm import Dlrm
+from cascade.models.two_tower import TwoTower
+from cascade.store import ModelStore
+from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+
+SAMPLE = 40
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def raw(system: Any) -> list[dict[str, Any]]:
+    """Raw evaluation rows, as a service is sent them."""
+    path = system.settings.artifacts_dir / "evaluation_rows" / "rows.parquet"
+    rows: list[dict[str, Any]] = pq.read_table(path).slice(0, SAMPLE).to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def encoded(system: Any) -> TrainingSet:
+    """The same rows as the training path encoded them."""
+    return TrainingSet.load(system.settings.artifacts_dir / "evaluation_set").take(slice(0, SAMPLE))
+
+
+def user_of(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("user_id", "age", "gender", "top_category")}
+
+
+def context_of(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("device_type", "timestamp")}
+
+
+def test_services_encode_rows_as_training_did(system: Any, raw: list[dict[str, Any]], encoded: TrainingSet) -> None:
+    store = ModelStore(system.settings.model_store_url)
+    retrieval = RetrievalArtifacts.load(store.bundle("retrieval", "stable").path)
+    ranker = RankerArtifacts.load(store.bundle("ranker", "stable").path)
+    columns = {name: [row[name] for row in raw] for name in raw[0]}
+
+    for transform in (retrieval.user_transform, ranker.user_transform):
+        user = transform.encode(columns["user_id"], columns["age"], columns["gender"], columns["top_category"])
+        np.testing.assert_array_equal(user.categorical, encoded.user.categorical)
+        np.testing.assert_array_equal(user.continuous, encoded.user.continuous)
+    context = ranker.context_transform.encode(columns["device_type"], columns["timestamp"])
+    np.testing.assert_array_equal(context.categorical, encoded.context.categorical)
+    np.testing.assert_array_equal(context.continuous, encoded.context.continuous)
+    np.testing.assert_array_equal(ranker.items.positions(columns["item_id"]), encoded.item_position)
+
+
+def test_retrieval_answers_as_the_towers_score(system: Any, raw: list[dict[str, Any]], encoded: TrainingSet) -> None:
+    items = ItemTable.load(system.settings.artifacts_dir / "item_table")
+    towers = TwoTower.load(system.settings.artifacts_dir / "two_tower")
+    candidates = towers.candidate.predict(items.categorical, items.continuous, items.image, items.text)
+    queries = towers.query.predict(encoded.user.categorical, encoded.user.continuous)
+    url = f"http://127.0.0.1:{system.settings.retrieval_port}/v1/retrieve"
+
+    for row, query in zip(raw, queries, strict=True):
+        answer = httpx.post(url, json={"user": user_of(row), "context": context_of(row), "k": 20}).json()
+
+        scores = candidates @ query  # [N]
+        assert set(answer["item_ids"]) == {items.item_ids[n] for n in np.argsort(-scores, kind="stable")[:20]}
+        expected = scores[items.positions(answer["item_ids"])]
+        np.testing.assert_allclose(answer["scores"], expected, atol=1e-5)
+
+
+def test_ranker_answers_as_the_network_scores(system: Any, raw: list[dict[str, Any]], encoded: TrainingSet) -> None:
+    items = ItemTable.load(system.settings.artifacts_dir / "item_table")
+    dlrm = Dlrm.load(system.settings.artifacts_dir / "dlrm")
+    chosen = np.arange(30)
+    ids = [items.item_ids[n] for n in chosen]
+    url = f"http://127.0.0.1:{system.settings.ranker_port}/v1/rank"
+
+    for number, row in enumerate(raw):
+        body = {"user": user_of(row), "context": context_of(row), "item_ids": [*ids, "no such item"], "k": 30}
+        answer = httpx.post(url, json=body).json()
+
+        one = np.repeat(number, len(chosen))
+        expected = dlrm.predict(
+            np.hstack([encoded.user.categorical[one], items.categorical[chosen], encoded.context.categorical[one]]),
+            np.hstack([encoded.user.continuous[one], items.continuous[chosen], encoded.context.continuous[one]]),
+            items.image[chosen],
+            items.text[chosen],
+        )
+        assert answer["unknown"] == 1
+        np.testing.assert_allclose(answer["scores"], np.sort(expected)[::-1], atol=1e-5)
+        by_id = dict(zip(answer["item_ids"], answer["scores"], strict=True))
+        np.testing.assert_allclose([by_id[item_id] for item_id in ids], expected, atol=1e-5)
+
+
+def test_feast_serves_the_top_category_that_a_row_at_that_moment_would_see(system: Any) -> None:
+    """Online features are the point-in-time features of the moment after the last day."""
+    from cascade.data.contract import Dataset
+    from cascade.features.top_category import top_category_of
+
+    dataset = Dataset(system.settings.dataset_dir)
+    rows = dataset.interactions().to_pylist()
+    category = dict(zip(*dataset.items().select(["item_id", "category_l1"]).to_pydict().values(), strict=True))
+    last = dataset.days()[-1]
+    now = (last.toordinal() - 719_163 + 1) * 86_400
+    from cascade.online.user_features import FeastUserFeatures
+
+    features = FeastUserFeatures(system.settings.feast_dir / "registry.db", system.settings.redis(), timeout_s=5)
+    users = sorted({row["user_id"] for row in rows})[:SAMPLE]
+    for user in users:
+        events = [(category[row["item_id"]], row["timestamp"]) for row in rows if row["user_id"] == user]
+        found = features._read(user)
+        assert found is not None
+        assert found.top_category == top_category_of(events, now)

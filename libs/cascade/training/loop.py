@@ -66,6 +66,8 @@ class LoopConfig:
     """share of all steps over which the rate rises; it then falls to 0 along a cosine"""
     patience: int | None = 1
     """epochs without a better validation loss after which to stop; None trains all epochs"""
+    weight_decay: float = 0.0
+    """decoupled, of all weights but lazily updated tables"""
     sparse_from: int = SPARSE_FROM
     """embedding tables of at least this many rows are updated lazily"""
     checkpoint_every: int = 500
@@ -177,7 +179,7 @@ class _State:
         if objective.rows < 2:
             raise TrainingInputError(f"there are {objective.rows} training rows; train on more days")
         self._objective, self._config, self._run, self._folder = objective, config, run, folder
-        self.optimiser = LazyAdam(objective.module, config.learning_rate, config.sparse_from)
+        self.optimiser = LazyAdam(objective.module, config.learning_rate, config.sparse_from, config.weight_decay)
         self.step = 0
         self.losses: list[float] = []
         self.curve = LossCurve()

@@ -1,6 +1,6 @@
 """What is minimised: one short class per correction, in the papers' order.
 
-Shapes: B rows, N candidates.
+Shapes: B rows, N candidates, D dimensions.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Temperature(nn.Module):
             raise TrainingInputError(f"temperature is {value}; give a number above 0")
         self.log_value = nn.Parameter(torch.tensor(math.log(value)), requires_grad=learned)
 
-    def forward(self, scores: Tensor) -> Tensor:
-        """float [B, N] → float [B, N]."""
-        return scores * torch.exp(-self.log_value)
+    def forward(self, queries: Tensor) -> Tensor:
+        """float [B, D] → float [B, D]: dividing the queries divides their scores, at a fraction of the work."""
+        return queries * torch.exp(-self.log_value)
 
 
 class LogQCorrection(nn.Module):
@@ -59,11 +59,23 @@ class SampledSoftmax(nn.Module):
         self.log_q_correction = LogQCorrection()
         self.accidental_hits = AccidentalHits()
 
-    def forward(self, scores: Tensor, candidates: Tensor, target: Tensor, log_q: Tensor) -> Tensor:
-        """float [B, N], items int [N], columns int [B], float [N] → the mean loss, a scalar."""
-        scores = self.temperature(scores)
+    def forward(
+        self,
+        queries: Tensor,
+        vectors: Tensor,
+        target: Tensor,
+        log_q: Tensor,
+        repeated_items: Tensor | None = None,
+    ) -> Tensor:
+        """The mean loss, a scalar.
+
+        queries float [B, D], candidates' vectors float [N, D], each row's own column int [B], log_q float [N];
+        repeated_items int [N], the item of each column, where the same one may stand in several.
+        """
+        scores = self.temperature(queries) @ vectors.T
         scores = self.log_q_correction(scores, log_q)
-        scores = self.accidental_hits(scores, candidates, target)
+        if repeated_items is not None:
+            scores = self.accidental_hits(scores, repeated_items, target)
         return F.cross_entropy(scores, target)
 
 

@@ -35,11 +35,13 @@ class Candidates:
     """The columns of a sampled softmax.
 
     items: int64 [N], target: int64 [B], the column of each row's positive, log_q: float32 [N]
+    repeated: whether the same item may stand in several columns
     """
 
     items: Positions
     target: Positions
     log_q: Floats
+    repeated: bool
 
 
 class CandidateSampler(Protocol):
@@ -53,7 +55,7 @@ class CandidateSampler(Protocol):
 def in_batch_rows(positives: Positions, frequency: Doubles) -> Candidates:
     """Every row's item is a column, as often as the batch holds it; q is the item's frequency (Yi et al. 2019)."""
     log_q = np.log(frequency[positives]).astype(np.float32)
-    return Candidates(positives, np.arange(len(positives)), log_q)
+    return Candidates(positives, np.arange(len(positives)), log_q, repeated=True)
 
 
 def in_batch_items(positives: Positions, frequency: Doubles) -> Candidates:
@@ -64,7 +66,7 @@ def in_batch_items(positives: Positions, frequency: Doubles) -> Candidates:
     items, target = np.unique(positives, return_inverse=True)
     # log(1 - (1 - p)^B), by way of log1p and expm1 so that rare items keep their digits
     log_q = np.log(-np.expm1(len(positives) * np.log1p(-np.minimum(frequency[items], 1 - 1e-12))))
-    return Candidates(items, target, log_q.astype(np.float32))
+    return Candidates(items, target, log_q.astype(np.float32), repeated=False)
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,8 @@ def _apart_from(positives: Positions, count: int, draw: Callable[[int], Position
     return Negatives(items, items != positives[:, None])
 
 
-def drop_item_ids(categorical: NDArray[np.int32], share: float, rng: np.random.Generator) -> NDArray[np.int32]:
-    """A copy in which this share of rows lost their item id (column 0), so that content learns to stand alone."""
+def drop_ids(categorical: NDArray[np.int32], share: float, rng: np.random.Generator) -> NDArray[np.int32]:
+    """A copy in which this share of rows lost their id (column 0), so that the other features stand alone."""
     dropped = categorical.copy()
     if share > 0:
         dropped[rng.random(len(dropped)) < share, 0] = 0

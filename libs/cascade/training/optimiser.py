@@ -18,9 +18,13 @@ SPARSE_FROM = 20_000
 
 
 class LazyAdam:
-    """Adam for a module's trainable parameters, SparseAdam for its large embedding tables."""
+    """Adam for a module's trainable parameters, SparseAdam for its large embedding tables.
 
-    def __init__(self, module: nn.Module, rate: float, sparse_from: int = SPARSE_FROM) -> None:
+    Weight decay (decoupled) reaches the former alone: a row's decay would need every row's update."""
+
+    def __init__(
+        self, module: nn.Module, rate: float, sparse_from: int = SPARSE_FROM, weight_decay: float = 0.0
+    ) -> None:
         self._rate = rate
         large = [m for m in module.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= sparse_from]
         for table in large:
@@ -31,7 +35,7 @@ class LazyAdam:
         self._dense_names = [name for name, p in named.items() if id(p) not in sparse_ids]
         self._optimisers: list[tuple[list[str], torch.optim.Optimizer]] = []
         if self._dense_names:
-            dense = torch.optim.Adam([named[name] for name in self._dense_names], lr=rate)
+            dense = torch.optim.AdamW([named[name] for name in self._dense_names], lr=rate, weight_decay=weight_decay)
             self._optimisers.append((self._dense_names, dense))
         if self._sparse_names:
             sparse = torch.optim.SparseAdam([named[name] for name in self._sparse_names], lr=rate)

@@ -12,7 +12,7 @@ from torch import Tensor
 from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.training.errors import TrainingInputError
-from cascade.training.negatives import drop_item_ids
+from cascade.training.negatives import drop_ids
 
 IntArray = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ class ItemTensors:
         self, positions: IntArray, dropout: float, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Categorical, continuous, image and text of these items, a share of them without their id."""
-        categorical = drop_item_ids(self._categorical[positions], dropout, rng)
+        categorical = drop_ids(self._categorical[positions], dropout, rng)
         at = torch.from_numpy(positions).to(self._device)
         return _tensor(categorical, self._device), self.continuous[at], self.image[at], self.text[at]
 

@@ -18,7 +18,7 @@ from cascade.training.device import choose_device, torch_threads
 from cascade.training.errors import TrainingInputError
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
-from cascade.training.negatives import CandidateSampler, in_batch_items, in_batch_rows, item_frequency
+from cascade.training.negatives import CandidateSampler, drop_ids, in_batch_items, in_batch_rows, item_frequency
 from cascade.training.rows import IntArray, ItemTensors, data_summary, gather, require_trainable, sample_rows
 
 SAMPLERS: dict[str, CandidateSampler] = {"items": in_batch_items, "rows": in_batch_rows}
@@ -35,6 +35,8 @@ class TwoTowerTraining:
     """columns of the softmax: each item of the batch once, or each row's item"""
     item_id_dropout: float = 0.05
     """share of items a step sees without their id, so that a new item is placed by its content"""
+    user_id_dropout: float = 0.0
+    """share of rows that lose the user's id beside those masked in the data, against learning users by heart"""
     validation_rows: int = 8192
     validation_items: int = 50_000
     """at most this many rows and items judge an epoch"""
@@ -81,17 +83,19 @@ class TwoTowerObjective:
         candidates = self._sample(positives, self._frequency)  # N columns
         # The candidate tower runs over each item of the batch once, however many columns it has.
         distinct, place = np.unique(candidates.items, return_inverse=True)
+        user = drop_ids(self._train.user.categorical[rows], self._training.user_id_dropout, rng)
         queries = self.model.query(
-            gather(self._train.user.categorical, rows, self._device),
+            torch.from_numpy(user).to(self._device),
             gather(self._train.user.continuous, rows, self._device),
         )  # [B, D]
         item = self._items.take(distinct, self._training.item_id_dropout, rng)
         vectors = self.model.candidate(*item)[self._int(place)]  # [N, D]
         loss: Tensor = self.softmax(
-            queries @ vectors.T,
-            self._int(candidates.items),
+            queries,
+            vectors,
             self._int(candidates.target),
             torch.from_numpy(candidates.log_q).to(self._device),
+            self._int(candidates.items) if candidates.repeated else None,
         )
         return loss
 
@@ -112,7 +116,7 @@ class TwoTowerObjective:
                 gather(rows.user.categorical, part, self._device),
                 gather(rows.user.continuous, part, self._device),
             )
-            scores = self.softmax.temperature(queries @ vectors.T)
+            scores = self.softmax.temperature(queries) @ vectors.T
             total += float(F.cross_entropy(scores, target[start : start + 1024], reduction="sum"))
         return total / len(positives)
 

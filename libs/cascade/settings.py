@@ -13,6 +13,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+REDIS_HOST = "127.0.0.1"
+"""Where the Redis that Cascade starts listens, whatever `host` is: it asks for no password."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -53,7 +56,7 @@ class Settings(BaseSettings):
     duckdb_memory: str = Field("4GB", description="memory limit of DuckDB in the build")
 
     # Addresses of the local run
-    host: str = Field("127.0.0.1", description="address that everything binds to")
+    host: str = Field("127.0.0.1", description="address that services bind to")
     gateway_port: Port = Field(8000, description="port of the gateway")
     retrieval_port: Port = Field(8001, description="port of the retrieval service")
     filter_port: Port = Field(8002, description="port of the filter")
@@ -105,4 +108,4 @@ class Settings(BaseSettings):
         """URL of the Redis to talk to; the one that `cascade up` starts when none is set."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
-        return f"redis://{self.host}:{self.redis_port}/0"
+        return f"redis://{REDIS_HOST}:{self.redis_port}/0"

@@ -26,11 +26,10 @@ REPORT = "evaluation.json"
 )
 def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The table that `cascade evaluate` prints."""
-    from cascade.training.evaluation import evaluate
-
     from cascade.index.interface import CandidateIndex
     from cascade.models.dlrm import Dlrm
     from cascade.models.two_tower import TwoTower
+    from cascade.training.evaluation import CASCADE, POPULARITY, TWO_TOWER, evaluate
 
     settings, split = workspace.settings, workspace.split()
     with workspace.making(context) as making:
@@ -49,8 +48,17 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
             oracle=oracle,
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
+            progress=lambda stage: context.log.info(f"evaluation: {stage}"),
         )
-        (making.folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2))
+        summary = {
+            "two_tower_recall_at_100": report.metric(TWO_TOWER, "recall@100"),
+            "popularity_recall_at_100": report.metric(POPULARITY, "recall@100"),
+            "two_tower_ndcg_at_10": report.metric(TWO_TOWER, "ndcg@10"),
+            "cascade_ndcg_at_10": report.metric(CASCADE, "ndcg@10"),
+            "ranker_auc": report.metric(CASCADE, "auc"),
+        }
+        (making.folder / REPORT).write_text(json.dumps({"summary": summary, **report.to_dict()}, indent=2))
+        making.metadata |= summary
         making.metadata |= {"report": dg.MetadataValue.md(report.to_markdown())}
     return making.result()
 

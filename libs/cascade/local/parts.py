@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from cascade.local.probes import Probe, http_probe, http_url, redis_probe
-from cascade.settings import Settings
+from cascade.settings import REDIS_HOST, Settings
 
 REDIS, RETRIEVAL, FILTER, RANKER, GATEWAY, DAGSTER = (
     "redis",
@@ -80,12 +80,12 @@ def redis_part(settings: Settings) -> Part:
     """The Redis that this run starts. Raises RedisNotFound where no server can be found."""
     from cascade.online.server import RedisServer
 
-    server = RedisServer(settings.redis_dir, settings.redis_port, settings.host)
+    server = RedisServer(settings.redis_dir, settings.redis_port, REDIS_HOST)
     server.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Part(
         name=REDIS,
         argv=tuple(server.command()),
-        host=settings.host,
+        host=REDIS_HOST,
         port=settings.redis_port,
         port_setting="CASCADE_REDIS_PORT",
         address=server.url,

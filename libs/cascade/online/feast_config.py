@@ -28,7 +28,8 @@ def connection_string(redis_url: str, timeout_s: float | None = None) -> str:
 
     Args:
         redis_url: redis://[user:password@]host[:port][/db] or rediss:// for TLS
-        timeout_s: socket timeout in seconds for connects and answers; None waits for ever
+        timeout_s: for requests of visitors: seconds for a connect or an answer, and no second try, since redis-py
+            by itself tries four times with pauses; None waits for ever
     """
     url = urlsplit(redis_url)
     if url.scheme not in ("redis", "rediss") or not url.hostname:
@@ -42,7 +43,7 @@ def connection_string(redis_url: str, timeout_s: float | None = None) -> str:
     if url.password:
         parts.append(f"password={unquote(url.password)}")
     if timeout_s is not None:
-        parts += [f"socket_timeout={timeout_s}", f"socket_connect_timeout={timeout_s}"]
+        parts += [f"socket_timeout={timeout_s}", f"socket_connect_timeout={timeout_s}", "retry=null"]
     return ",".join(parts)
 
 

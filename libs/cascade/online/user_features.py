@@ -85,9 +85,7 @@ class FeastUserFeatures:
         key = _redis_key(PROJECT, EntityKey(join_keys=[ENTITY], entity_values=[Value(string_val=user_id)]))
         timeout = self._timeout_s
         try:
-            with Redis.from_url(
-                self._redis_url, socket_timeout=timeout, socket_connect_timeout=timeout
-            ) as client:
+            with Redis.from_url(self._redis_url, socket_timeout=timeout, socket_connect_timeout=timeout) as client:
                 return int(client.delete(key))
         except (RedisError, OSError) as error:
             raise OnlineStoreDown(f"the features of the user were not removed: {error}") from error

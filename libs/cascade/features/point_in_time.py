@@ -93,8 +93,9 @@ def training_rows(
         _load_catalog(connection, dataset)
         for done, day in enumerate(chosen, start=1):
             start = _seconds(day)
-            _load_rows(connection, files_of(dataset, [day]), day)
             in_view = files_of(dataset, {day - _DAY, day} & present)
+            connection.execute(_LEARN_USERS, {"files": in_view})
+            _load_rows(connection, files_of(dataset, [day]), day)
             _load_events(connection, in_view, start - TOP_CATEGORY_WINDOW_S, start + _DAY_S)
             connection.execute(_MOMENTS_OF_ROWS)
             connection.execute(_TOP, {"window": TOP_CATEGORY_WINDOW_S})
@@ -114,12 +115,13 @@ def online_top_categories(dataset: InteractionSource, at: int, *, limits: QueryL
     """
     since = at - TOP_CATEGORY_WINDOW_S
     in_view = [day for day in dataset.days() if _seconds(day) + _DAY_S > since and _seconds(day) < at]
-    files = dataset.interaction_files(in_view) if in_view else []
+    files = [str(file) for file in dataset.interaction_files(in_view)] if in_view else []
     if not files:
         return ONLINE_SCHEMA.empty_table()
     with session(limits) as connection:
         _load_catalog(connection, dataset)
-        _load_events(connection, [str(file) for file in files], since, at)
+        connection.execute(_LEARN_USERS, {"files": files})
+        _load_events(connection, files, since, at)
         connection.execute(_MOMENT_OF_ALL, {"at": at})
         connection.execute(_TOP, {"window": TOP_CATEGORY_WINDOW_S})
         found = connection.execute(_ONLINE).to_arrow_table()
@@ -135,7 +137,7 @@ def _seconds(day: dt.date) -> int:
 
 
 def _load_catalog(connection: Any, dataset: InteractionSource) -> None:
-    """Tables users, categories (keys in code point order), items (with category_key), user_keys (empty)."""
+    """Tables users, categories (keys in code point order), items (with category_key), user_keys."""
     connection.register("users_given", dataset.users())
     connection.register("items_given", dataset.items())
     for key, query in (("user_id", _REPEATED_USER), ("item_id", _REPEATED_ITEM)):
@@ -148,7 +150,6 @@ def _load_catalog(connection: Any, dataset: InteractionSource) -> None:
 
 def _load_rows(connection: Any, files: list[str], day: dt.date) -> None:
     """Table rows: the day's interactions, whole."""
-    connection.execute(_LEARN_USERS, {"files": files})
     connection.execute(_ROWS, {"files": files})
     # The window looks at this day and the one before: a row of another day would get a wrong answer.
     stray = connection.execute(_STRAY, {"start": _seconds(day), "end": _seconds(day) + _DAY_S}).fetchone()
@@ -161,7 +162,6 @@ def _load_rows(connection: Any, files: list[str], day: dt.date) -> None:
 
 def _load_events(connection: Any, files: list[str], since: int, until: int) -> None:
     """Table events: what [since, until) adds to each (user, category) at each second."""
-    connection.execute(_LEARN_USERS, {"files": files})
     connection.execute(_EVENTS, {"files": files, "since": since, "until": until, "event_weight": EVENT_WEIGHT})
 
 
@@ -179,15 +179,18 @@ _CATALOG = (
     CREATE TEMP TABLE items AS
     SELECT item_id, category_key FROM items_given LEFT JOIN categories ON category_l1 = category
     """,
-    "CREATE TEMP TABLE user_keys (user_id VARCHAR, user_key INTEGER)",
+    "CREATE TEMP TABLE user_keys AS SELECT user_id, row_number() OVER ()::INTEGER AS user_key FROM users",
 )
 
-# Integers group and sort several times faster than ids; keys are given as users are met.
+# Integers group and sort several times faster than ids. Visitors whom users.parquet does not know get their keys as
+# they are met.
 _LEARN_USERS = """
     INSERT INTO user_keys
     SELECT user_id, row_number() OVER () + (SELECT count(*) FROM user_keys)
-    FROM (SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true))
-    ANTI JOIN user_keys USING (user_id)
+    FROM (
+        SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+        ANTI JOIN user_keys USING (user_id)
+    )
 """
 
 _ROWS = """

@@ -44,7 +44,12 @@ def session(limits: QueryLimits | None = None) -> Iterator[Any]:
 
     limits = limits or QueryLimits()
     with tempfile.TemporaryDirectory(prefix="cascade-spill-", dir=limits.spill_folder) as spill:
-        config: dict[str, Any] = {"memory_limit": limits.memory, "temp_directory": spill}
+        # Order comes from ORDER BY alone, so that tables are filled by all threads at once.
+        config: dict[str, Any] = {
+            "memory_limit": limits.memory,
+            "temp_directory": spill,
+            "preserve_insertion_order": False,
+        }
         if limits.threads is not None:
             config["threads"] = limits.threads
         connection = duckdb.connect(":memory:", config=config)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from cascade.embeddings.clip_model import CONFIG_FILE
 from cascade.embeddings.device import pick_device
@@ -84,7 +85,7 @@ def _load(name: str) -> Any:
     model, pretrained = _resolve(name)
     try:
         return open_clip.create_model(model, pretrained=pretrained, require_pretrained=True, weights_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, SafetensorError) as error:
         raise EncoderUnavailable(
             name,
             f"{error}; give a folder with {CONFIG_FILE} and safetensors weights, or MODEL/TAG as "

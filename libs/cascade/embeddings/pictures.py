@@ -27,14 +27,15 @@ _DECODERS = 2  # Pillow decodes outside Python's lock
 _DECODE_CHUNK = 256
 
 
-def open_picture(path: Path, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_picture(path: Path, *, at_least: int | None = None, max_pixels: int | None = None) -> Image.Image:
     """A picture file as an RGB image, upright, transparency over white.
 
     at_least: a JPEG may be decoded at a reduced size whose sides are no shorter than this
-    max_pixels: a larger picture is refused before it is decoded
+    max_pixels: a larger picture is refused before it is decoded; 40 million unless given
 
     Raises PictureTooLarge, PictureUnreadable.
     """
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from cascade.embeddings.device import pick_device
 from cascade.embeddings.errors import EncoderUnavailable, WeightsRefused
@@ -137,7 +138,7 @@ def _load(name: str, device: torch.device) -> Any:
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},  # pickled weights run code when they load
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise EncoderUnavailable(
             name,
             f"{error}; give a folder or hub name of a sentence-transformers model with safetensors weights, or "

@@ -58,6 +58,6 @@ def make_items(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Item
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
-    """The same number of threads everywhere: sums depend on it."""
-    torch.set_num_threads(2)
+def one_thread() -> None:
+    """The same number of threads everywhere: sums depend on it, and tiny models gain nothing from more."""
+    torch.set_num_threads(1)

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import torch
 
 from cascade.embeddings import text as text_module
 from cascade.embeddings.errors import EncoderUnavailable, WeightsRefused
@@ -64,8 +65,6 @@ def test_no_texts_give_no_rows(encoder: TextEncoder) -> None:
 
 
 def test_threads_come_back_after_an_interrupted_run(encoder: TextEncoder) -> None:
-    import torch
-
     def interrupt(done: int, total: int) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -78,6 +77,12 @@ def test_the_fingerprint_names_weights_and_length(encoder: TextEncoder) -> None:
     folder = str(carried_model())
     same, shorter = TextEncoder(folder, device="cpu"), TextEncoder(folder, max_tokens=16, device="cpu")
     assert encoder.fingerprint() == same.fingerprint() != shorter.fingerprint()
+
+
+@pytest.fixture(autouse=True)
+def two_threads(one_thread: None) -> None:
+    """Encoding on a CPU spreads batches over as many workers as torch has threads."""
+    torch.set_num_threads(2)
 
 
 def make_package(folder: Path, weights: bytes | None) -> str:

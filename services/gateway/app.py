@@ -1,6 +1,6 @@
 """The gateway as an ASGI app.
 
-uvicorn --factory services.gateway.app:app
+uvicorn --factory services.gateway.app:create_app
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ _DESCRIPTION = (
 )
 
 
-def create_app(settings: GatewaySettings, transports: Transports | None = None, clock: Clock = system_clock) -> FastAPI:
-    """The public API.
+def create_app(
+    settings: GatewaySettings | None = None, transports: Transports | None = None, clock: Clock = system_clock
+) -> FastAPI:
+    """The public API; settings come from the environment where none are given.
 
     transports: stand in for TCP to `retrieval`, `filter` or `ranker`
     clock: UTC seconds; what a request without a time is given

@@ -88,10 +88,15 @@ def _item(item_id: str, row: Mapping[str, Any], with_images: bool) -> Item:
         description=row.get("description") or "",
         category_l1=row.get("category_l1") or "",
         category_l2=row.get("category_l2") or "",
-        price=None if price is None else float(price),
+        price=None if price is None else _shortest(price),
         gender=row.get("gender"),
         image=f"/images/{quote(image)}" if image and with_images else None,
     )
+
+
+def _shortest(price: float) -> float:
+    """19.989999771118164 → 19.99: tables keep prices as float32, which holds 7 digits and no more."""
+    return float(f"{price:.7g}")
 
 
 def _text(item: Item) -> str:

@@ -95,9 +95,9 @@ class ServiceClient:
                 response = await self._http.request(
                     method, path, content=content, headers={**_JSON, **self._headers()}, timeout=limit
                 )
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise StageLate(self.stage, f"no answer to {method} {path} within {limit:g} s") from error
-        except (httpx.HTTPError, OSError) as error:
+        except (TimeoutError, httpx.HTTPError, OSError) as error:
+            if _is_timeout(error):
+                raise StageLate(self.stage, f"no answer to {method} {path} within {limit:g} s") from error
             raise StageDown(self.stage, f"{method} {path} failed: {error or type(error).__name__}") from error
         if response.is_success:
             return response
@@ -115,6 +115,13 @@ class ServiceClient:
             raise StageGarbled(
                 self.stage, f"not a {answer.__name__}: {error.error_count()} faults, first {error.errors()[0]}"
             ) from error
+
+
+def _is_timeout(error: Exception) -> bool:
+    """Whether time ran out. The aiohttp transport calls a dropped connection a timeout too; its cause tells."""
+    if isinstance(error, httpx.TimeoutException):
+        return error.__cause__ is None or isinstance(error.__cause__, TimeoutError)
+    return isinstance(error, TimeoutError)
 
 
 def _retry_after_s(response: httpx.Response) -> int:

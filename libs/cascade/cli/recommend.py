@@ -94,20 +94,19 @@ def problem_sentence(text: str) -> str:
 def show(answer: RecommendationResponse, to: Console) -> None:
     """Print the list, what was degraded, and where the time went."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"For {answer.user_id}", title_justify="left")
+    table = Table(title=Text(f"For {answer.user_id}"), title_justify="left", expand=True)
     table.add_column("#", justify="right")
-    table.add_column("item", no_wrap=True)
-    table.add_column("title")
-    table.add_column("category")
+    table.add_column("item", ratio=3, overflow="fold")
+    table.add_column("category", ratio=2)
     table.add_column("price", justify="right")
     table.add_column("click", justify="right")
     for rank, item in enumerate(answer.items, start=1):
         table.add_row(
             str(rank),
-            item.item_id,
-            item.title,
-            f"{item.category_l1} / {item.category_l2}",
+            Text.assemble(item.title, "\n", (item.item_id, "dim")),
+            Text(f"{item.category_l1} / {item.category_l2}"),
             "" if item.price is None else f"{item.price:.2f}",
             "–" if item.score is None else f"{item.score:.1%}",
         )

@@ -137,3 +137,20 @@ async def test_state_of_a_dead_service():
             await FilterClient(client, 1.0).unseen(REQUEST)
     finally:
         await client.aclose()
+
+
+async def test_a_dropped_connection_is_down_and_not_late():
+    async def drop(reader, writer):
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(drop, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = ServiceClient("filter", f"http://127.0.0.1:{port}", 5.0, dict)
+    try:
+        with pytest.raises(StageDown):
+            await FilterClient(client, 1.0).unseen(REQUEST)
+    finally:
+        await client.aclose()
+        server.close()
+        await server.wait_closed()

@@ -1,0 +1,94 @@
+"""Programs, environments and addresses of a run."""
+
+from pathlib import Path
+
+import pytest
+
+from cascade.local.parts import (
+    absolute,
+    dagster_part,
+    one_process_part,
+    redis_address,
+    redis_part,
+    service_parts,
+    settings_environment,
+)
+from cascade.local.probes import http_url, reachable_host
+from cascade.settings import Settings
+from services.filter.settings import FilterSettings
+from services.gateway.settings import GatewaySettings
+from services.ranker.settings import RankerSettings
+from services.retrieval.settings import RetrievalSettings
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return absolute(Settings(state_dir=Path("state"), gateway_port=9000, ranker_port=9003, redis_port=9006))
+
+
+def test_paths_hold_in_every_folder(settings, tmp_path):
+    own = absolute(Settings(state_dir=Path("s"), shop=Path("shop"), model_store="models"))
+    assert (own.state_dir, own.shop, own.model_store) == (tmp_path / "s", tmp_path / "shop", str(tmp_path / "models"))
+    assert absolute(Settings(model_store="s3://bucket/models")).model_store == "s3://bucket/models"
+
+
+def test_a_child_reads_the_same_settings(settings, monkeypatch):
+    full = settings.model_copy(update={"shop": Path("/data/shop"), "dlrm_epochs": 3})
+    for name, value in settings_environment(full).items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == full
+
+
+def test_a_secret_reaches_the_child_whole(tmp_path):
+    settings = Settings(redis_url="redis://:secret@host:1/2")
+    assert settings_environment(settings)["CASCADE_REDIS_URL"] == "redis://:secret@host:1/2"
+    assert redis_address(settings.redis()) == "redis://host:1/2"
+
+
+def test_services_read_what_they_are_given(settings, monkeypatch):
+    parts = {part.name: part for part in service_parts(settings)}
+    assert list(parts) == ["retrieval", "filter", "ranker", "gateway"]
+    for part in parts.values():
+        for name, value in part.environment.items():
+            monkeypatch.setenv(name, value)
+    gateway, ranker = GatewaySettings(), RankerSettings()
+    assert (gateway.port, ranker.port) == (9000, 9003)
+    assert (RetrievalSettings().port, FilterSettings().port) == (8001, 8002)
+    assert gateway.ranker_url == parts["ranker"].address == "http://127.0.0.1:9003"
+    assert gateway.redis_url == FilterSettings().redis_url
+    assert gateway.redis_url.get_secret_value() == "redis://127.0.0.1:9006/0"
+    assert gateway.model_store == ranker.model_store == str(settings.state_dir / "models")
+    assert gateway.feast_registry == settings.feast_dir / "registry.db"
+    assert gateway.images_dir == settings.dataset_dir / "images"
+    assert parts["ranker"].port_setting == "CASCADE_RANKER_PORT"
+    assert parts["ranker"].environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_one_process_has_every_services_environment(settings):
+    apart = {name for part in service_parts(settings) for name in part.environment}
+    assert set(one_process_part(settings).environment) == apart
+    assert one_process_part(settings).port == 9000
+
+
+def test_dagster_and_redis(settings):
+    dagster = dagster_part(settings)
+    assert dagster.environment["DAGSTER_HOME"] == str(settings.state_dir / "dagster")
+    assert dagster.argv[-1] == "3000"
+    redis = redis_part(settings)
+    assert redis.address == "redis://127.0.0.1:9006/0"
+    assert redis.log.parent == settings.redis_dir
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),  # noqa: S104
+        ("::", "http://[::1]:80"),
+        ("shop.local", "http://shop.local:80"),
+    ],
+)
+def test_addresses(host, url):
+    assert http_url(host, 80) == url
+    assert reachable_host(host) in url

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cascade.cli.common import CommandError, console, load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cascade.training.report import EvaluationReport
 
 
 def evaluate(
@@ -40,7 +45,7 @@ def evaluate(
     dataset = Dataset(root)
     split = split_days(dataset.days(), settings.train_share, settings.kept_days)
     to = console()
-    with to.status("Evaluating"):
+    with to.status("Evaluating") as shown:
         report = measure(
             dataset,
             RetrievalArtifacts.load(retrieval.path),
@@ -50,8 +55,9 @@ def evaluate(
             oracle=Shop.load(root) if Shop.is_oracle_available(root) else None,
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
+            progress=lambda stage: shown.update(f"Evaluating: {stage}"),
         )
-    to.print(report.table())
+    to.print(table_of(report))
     target = out or settings.state_dir / "evaluation.json"
     write_report(
         {
@@ -62,6 +68,27 @@ def evaluate(
         target,
     )
     to.print(f"Written to {target}", soft_wrap=True)
+
+
+def table_of(report: EvaluationReport) -> Table:
+    """The report's rows, a section a slice; a metric that a model does not have stays empty."""
+    from rich.table import Table
+
+    from cascade.training.report import METRICS
+
+    table = Table(title="Evaluation", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for name in METRICS:
+        # Narrow headings: the table should fit a terminal of 80 columns.
+        table.add_column(name.replace("@", "\n@").replace("_", "\n"), justify="right")
+    shown_slice = None
+    for row in report.rows:
+        if row.slice != shown_slice:
+            table.add_section()
+            table.add_row(f"[bold]{row.slice}[/bold] ({row.rows:,})")
+            shown_slice = row.slice
+        table.add_row(row.model, *(f"{row.metrics[name]:.3f}" if name in row.metrics else "" for name in METRICS))
+    return table
 
 
 def write_report(content: dict[str, object], path: Path) -> None:

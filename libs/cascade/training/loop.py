@@ -30,6 +30,7 @@ Progress = Callable[[int, int, float], None]
 
 _SHUFFLE, _STEP = 0, 1  # separate streams of the same seed
 _CURVE_POINTS = 200
+_JUDGED_STEPS = 10
 
 
 class Objective(Protocol):
@@ -229,9 +230,12 @@ class _State:
         if self.best:
             module.load_state_dict(self.best)
         module.eval()
-        window = max(1, len(self.losses) // 10)
+        # A tenth of the steps at either end; fewer steps than this are a few noisy batches, and say nothing.
+        if not self._config.require_falling_loss or len(self.losses) < _JUDGED_STEPS:
+            return
+        window = len(self.losses) // 10
         first, last = float(np.mean(self.losses[:window])), float(np.mean(self.losses[-window:]))
-        if self._config.require_falling_loss and len(self.losses) > 1 and not last < first:
+        if not last < first:
             raise TrainingStalledError(
                 f"the loss went from {first:.4f} to {last:.4f} over {self.step} steps; "
                 "check that rows and items belong together, or change the learning rate "

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade.training.errors import TrainingInputError
+from cascade.training.negatives import (
+    InBatchNegatives,
+    UniformNegatives,
+    drop_ids,
+    in_batch_items,
+    in_batch_rows,
+    item_frequency,
+)
+
+BATCHES = st.lists(st.integers(0, 9), min_size=2, max_size=60).map(np.array)
+
+
+def test_frequencies_are_shares_of_rows() -> None:
+    np.testing.assert_allclose(item_frequency(np.array([0, 2, 2, 2]), 4), [0.25, 0, 0.75, 0])
+    with pytest.raises(TrainingInputError, match="no training rows"):
+        item_frequency(np.array([], int), 4)
+    with pytest.raises(TrainingInputError, match="item 4 of a table with 4"):
+        item_frequency(np.array([4]), 4)
+
+
+@given(BATCHES)
+def test_every_rows_positive_is_its_target(positives: np.ndarray) -> None:
+    frequency = item_frequency(positives, 10)
+    for sampler in (in_batch_rows, in_batch_items):
+        candidates = sampler(positives, frequency)
+        np.testing.assert_array_equal(candidates.items[candidates.target], positives)
+        assert np.isfinite(candidates.log_q).all()
+    assert len(np.unique(candidates.items)) == len(candidates.items)
+
+
+def test_q_of_rows_is_the_items_frequency() -> None:
+    positives = np.array([1, 0, 1])
+    candidates = in_batch_rows(positives, np.array([0.2, 0.8]))
+    np.testing.assert_allclose(candidates.log_q, np.log([0.8, 0.2, 0.8]), rtol=1e-6)
+    assert candidates.repeated
+
+
+def test_q_of_items_is_the_chance_that_a_batch_holds_them() -> None:
+    rng = np.random.default_rng(0)
+    frequency = np.array([0.6, 0.3, 0.09, 0.01])
+    batches = rng.choice(4, (20_000, 5), p=frequency)
+    held = [(batches == item).any(axis=1).mean() for item in range(4)]
+    candidates = in_batch_items(np.array([0, 1, 2, 3, 3]), frequency)
+    np.testing.assert_allclose(np.exp(candidates.log_q), held, atol=0.01)
+    assert not candidates.repeated
+
+
+@given(BATCHES.filter(lambda b: len(np.unique(b)) > 1), st.integers(1, 5), st.integers(0, 99))
+def test_negatives_are_other_items(positives: np.ndarray, count: int, seed: int) -> None:
+    for sampler in (InBatchNegatives(), UniformNegatives()):
+        drawn = sampler.draw(positives, count, 10, np.random.default_rng(seed))
+        assert drawn.items.shape == drawn.usable.shape == (len(positives), count)
+        np.testing.assert_array_equal(drawn.usable, drawn.items != positives[:, None])
+        again = sampler.draw(positives, count, 10, np.random.default_rng(seed))
+        np.testing.assert_array_equal(drawn.items, again.items)
+
+
+def test_in_batch_negatives_follow_popularity_and_uniform_ones_do_not() -> None:
+    rng = np.random.default_rng(0)
+    frequency = np.array([0.7, 0.2, 0.1])
+    positives = rng.choice(3, 4000, p=frequency)
+    others = positives != 0
+    drawn = InBatchNegatives().draw(positives, 5, 3, rng).items[others]
+    uniform = UniformNegatives().draw(positives, 5, 3, rng).items[others]
+    assert (drawn == 0).mean() > 0.75
+    assert (uniform == 0).mean() == pytest.approx(0.5, abs=0.03)
+    np.testing.assert_allclose(InBatchNegatives().log_lift(frequency), np.log(frequency * 3), rtol=1e-6)
+    assert not UniformNegatives().log_lift(frequency).any()
+
+
+def test_an_item_never_met_keeps_a_finite_correction() -> None:
+    assert InBatchNegatives().log_lift(np.array([1.0, 0.0])).tolist() == [pytest.approx(np.log(2)), -5.0]
+
+
+def test_a_batch_of_one_item_has_no_usable_negatives() -> None:
+    drawn = InBatchNegatives().draw(np.array([3, 3, 3]), 2, 10, np.random.default_rng(0))
+    assert not drawn.usable.any()
+    with pytest.raises(TrainingInputError, match="0 negatives"):
+        InBatchNegatives().draw(np.array([3, 4]), 0, 10, np.random.default_rng(0))
+
+
+def test_dropped_ids_leave_everything_else() -> None:
+    categorical = np.arange(1, 4001, dtype=np.int32).reshape(1000, 4)
+    dropped = drop_ids(categorical, 0.1, np.random.default_rng(0))
+    assert (dropped[:, 0] == 0).mean() == pytest.approx(0.1, abs=0.03)
+    np.testing.assert_array_equal(dropped[:, 1:], categorical[:, 1:])
+    assert (categorical[:, 0] > 0).all()
+    np.testing.assert_array_equal(drop_ids(categorical, 0, np.random.default_rng(0)), categorical)

@@ -109,10 +109,10 @@ def already_ready(folder: RunFolder, settings: Settings, console: Console) -> bo
     return True
 
 
-def detach(command: Sequence[str], environment: Mapping[str, str], settings: Settings, console: Console) -> None:
+def detach(command: Sequence[str], environment: Mapping[str, str], settings: Settings, console: Console) -> bool:
     """Start `command` (this program's own `up`, in the background) and wait until its run is ready.
 
-    Raises PartFailed when it ended instead; it has printed why. A Ctrl-C while waiting stops it again.
+    False when it ended instead; it has printed why. A Ctrl-C while waiting stops it again.
     """
     folder = run_folder(settings)
     if already_ready(folder, settings, console):

@@ -124,6 +124,7 @@ async def open_gateway(
             features,
             lambda: holder.current.value.catalog if holder.version else None,
             settings.clock_skew_s,
+            settings.write_timeout_ms / 1000,
             clock,
         ),
         telemetry=telemetry,

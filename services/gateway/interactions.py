@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from cascade.api.filter import SeenRequest
@@ -9,7 +10,7 @@ from cascade.api.gateway import InteractionRequest
 from cascade.errors import CascadeError
 from services.gateway.catalog import Catalog
 from services.gateway.context import Clock, imputed_timestamp, known_device, system_clock
-from services.gateway.ports import FeatureSource, SeenFilter
+from services.gateway.ports import FeatureSource, SeenFilter, StageLate
 
 
 class InteractionRefused(CascadeError):
@@ -35,6 +36,7 @@ class Visitors:
 
     catalog: gives the catalog in use, or None while none is loaded; then no item can be called unknown
     skew_s: how far ahead of this machine's clock a timestamp may be, in seconds
+    forget_s: how long the feature store may take to forget a user, in seconds
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Visitors:
         features: FeatureSource,
         catalog: Callable[[], Catalog | None],
         skew_s: int = 3600,
+        forget_s: float = 1.0,
         clock: Clock = system_clock,
     ) -> None:
         self._filter = seen_filter
         self._features = features
         self._catalog = catalog
         self._skew_s = skew_s
+        self._forget_s = forget_s
         self._clock = clock
 
     async def record(self, request: InteractionRequest) -> str:
@@ -85,4 +89,8 @@ class Visitors:
     async def forget(self, user_id: str) -> dict[str, int]:
         """Remove the user's history and online features. Raises CascadeError."""
         removed = await self.forget_history(user_id)
-        return {**removed, "features": await self._features.delete(user_id)}
+        try:
+            async with asyncio.timeout(self._forget_s):
+                return {**removed, "features": await self._features.delete(user_id)}
+        except TimeoutError as error:
+            raise StageLate("features", f"not forgotten within {self._forget_s:g} s") from error

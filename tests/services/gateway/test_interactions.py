@@ -1,6 +1,7 @@
 """Forgetting a user, with a feature store that helps, hangs or is gone."""
 
 import pytest
+
 from cascade.api.common import UserFeatures
 from cascade.online.errors import OnlineStoreDown
 from services.gateway.interactions import Visitors

@@ -5,6 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SHOP   ?=
 
+# threads that wait for work sleep: on few cores torch's spinning ones take time from those that work
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: up test lint install clean
 
 up: $(VENV)/.installed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -119,6 +120,7 @@ def own_console(log: Path) -> Iterator[Console]:
 
 def main() -> int:
     """Build under the settings of the environment."""
+    warnings.simplefilter("ignore", dg.BetaWarning)
     settings = Settings()
     log = settings.run_dir / "build.log"
     with own_console(log) as console:

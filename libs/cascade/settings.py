@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     image_encoder: str = Field(
         "shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder"
     )
-    clip_epochs: int | None = Field(None, ge=1, description="epochs of the shop's own CLIP; none: the library's default")
+    clip_epochs: int | None = Field(None, ge=1, description="epochs of the shop's CLIP; none: the library's default")
     two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")

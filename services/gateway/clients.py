@@ -27,7 +27,7 @@ Headers = Callable[[], Mapping[str, str]]
 _JSON = {"content-type": "application/json"}
 _READY_TIMEOUT_S = 0.5  # below the second that a readiness probe usually has
 _MAX_CONNECTIONS = 256
-_KEEP_ALIVE_S = 4.0  # shorter than the services' own 5 s, so that no call meets a connection being closed
+_KEEP_ALIVE_S = 30.0  # shorter than the services' own, so that no call meets a connection being closed
 
 
 def tcp_transport() -> httpx.AsyncBaseTransport:

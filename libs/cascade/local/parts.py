@@ -21,6 +21,8 @@ REDIS, RETRIEVAL, FILTER, RANKER, GATEWAY, DAGSTER = (
     "gateway",
     "dagster",
 )
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait for work sleep. By default torch's spin, which on few cores takes time from those that work."""
 MODEL_SERVICES = (RETRIEVAL, FILTER, RANKER)
 
 
@@ -71,9 +73,9 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def build_command() -> tuple[str, ...]:
-    """The program that builds whatever is missing or stale."""
-    return python("-m", "orchestration.build")
+def build_command(settings: Settings) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The program that builds whatever is missing or stale, and its environment."""
+    return python("-m", "orchestration.build"), {**settings_environment(settings), **PATIENT}
 
 
 def redis_part(settings: Settings) -> Part:
@@ -103,7 +105,7 @@ def redis_address(url: str) -> str:
 
 def _shared_environment(settings: Settings) -> dict[str, str]:
     # One thread a process: the services share the machine's cores among themselves.
-    return {**settings_environment(settings), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return {**settings_environment(settings), **PATIENT, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def service_parts(settings: Settings) -> list[Part]:
@@ -129,6 +131,7 @@ def dagster_part(settings: Settings) -> Part:
     )  # fmt: skip
     environment = {
         **settings_environment(settings),
+        **PATIENT,
         "DAGSTER_HOME": str(settings.dagster_home),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",

@@ -24,7 +24,6 @@ from cascade.local.parts import (
     redis_address,
     redis_part,
     service_parts,
-    settings_environment,
 )
 from cascade.local.probes import http_url, redis_probe
 from cascade.local.processes import end, of_run
@@ -56,7 +55,7 @@ def plan(settings: Settings, options: Options) -> Plan:
     services = [one_process_part(settings)] if options.one_process else service_parts(settings)
     return Plan(
         before=[] if settings.redis_url is not None else [redis_part(settings)],
-        build=(build_command(), settings_environment(settings)),
+        build=build_command(settings),
         after=[*services, *([dagster_part(settings)] if options.dagster else [])],
         prepare=lambda: require_redis(settings),
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cascade.api.common import UserFeatures
 from cascade.online.errors import FeatureStoreNotReady, OnlineStoreDown
@@ -12,6 +14,9 @@ from cascade.online.feast_config import ENTITY, ONLINE_FEATURES, PROJECT, featur
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+
+THREADS = 8
+Result = TypeVar("Result")
 
 
 class FeastUserFeatures:
@@ -26,6 +31,8 @@ class FeastUserFeatures:
         self._redis_url = redis_url
         self._timeout_s = timeout_s
         self._store: FeatureStore | None = None
+        # threads of its own: a hung Redis may hold all of them and nothing else of the process
+        self._threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="feast")
 
     async def get(self, user_id: str) -> UserFeatures | None:
         """The user's features, or None for a user Feast does not know.
@@ -34,16 +41,20 @@ class FeastUserFeatures:
             FeatureStoreNotReady: the registry has not been built yet
             OnlineStoreDown: Redis did not answer
         """
-        return await asyncio.to_thread(self._read, user_id)
+        return await self._in_thread(self._read, user_id)
 
     async def delete(self, user_id: str) -> int:
         """Remove the user's online features; returns how many keys went."""
-        return await asyncio.to_thread(self._delete, user_id)
+        return await self._in_thread(self._delete, user_id)
 
     async def close(self) -> None:
         """Give the connections back."""
         if self._store is not None:
             await self._store.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[str], Result], user_id: str) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, user_id)
 
     def _ready_store(self) -> FeatureStore:
         if self._store is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import dagster as dg
 
 from cascade.data.contract import Dataset
 from cascade.data.split import DaySplit, split_days
+from cascade.files import replacing_folder
 from cascade.settings import Settings
 from cascade.store import ModelStore
 from orchestration.measure import Cost, measured
@@ -105,13 +105,10 @@ class Workspace:
         """
         asset = context.asset_key.to_user_string()
         target = self.folder(asset)
-        staging = self.settings.artifacts_dir / ".staging" / f"{asset}-{uuid.uuid4().hex[:8]}"
-        if extend and self.is_current(asset):
-            shutil.copytree(target, staging)
-        else:
-            staging.mkdir(parents=True)
-        making = Making(staging, self.digest(asset), reporter().start(asset, context.log))
-        try:
+        with replacing_folder(target) as fresh:
+            if extend and self.is_current(asset):
+                shutil.copytree(target, fresh, dirs_exist_ok=True)
+            making = Making(fresh, self.digest(asset), reporter().start(asset, context.log))
             with measured() as cost:
                 yield making
             making.cost = cost
@@ -123,10 +120,7 @@ class Workspace:
                 "seconds": round(cost.seconds, 2),
                 "peak_memory_mb": round(cost.peak_mb),
             }
-            (staging / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2))
-            _take_place(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            (fresh / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2))
         shutil.rmtree(self.checkpoints(asset), ignore_errors=True)
         reporter().finish(asset, f"{cost.peak_mb:,.0f} MB")
 
@@ -138,12 +132,3 @@ def known_days(settings: Settings) -> list[date]:
     if settings.own_shop:
         return Dataset(settings.dataset_dir).days()
     return built_in_config(settings).dates()
-
-
-def _take_place(staging: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = staging.with_name(f"{staging.name}.old")
-    if target.exists():
-        target.rename(old)
-    staging.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -73,7 +73,7 @@ def test_failed_making_leaves_the_old_artifact_and_no_litter(workspace_of: Make)
     assert not result.success
     assert (old / "data.txt").read_text() == "old"
     assert not workspace.is_current("broken")
-    assert list((workspace.settings.artifacts_dir / ".staging").iterdir()) == []
+    assert [path.name for path in workspace.settings.artifacts_dir.iterdir()] == ["broken"]
 
 
 def test_partitions_add_to_what_is_there(workspace_of: Make) -> None:

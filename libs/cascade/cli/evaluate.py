@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cascade.cli.common import CommandError, console, load_settings
+from cascade.files import replacing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,9 +98,8 @@ def write_report(content: dict[str, object], path: Path) -> None:
     """Write JSON whole or not at all. Raises CommandError where the folder is not there."""
     import json
 
-    beside = path.with_name(f".{path.name}.new")
     try:
-        beside.write_text(json.dumps(content, indent=2))
-        beside.replace(path)
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(content, indent=2))
     except OSError as error:
         raise CommandError(f"the report cannot be written to {path}: {error.strerror}") from error

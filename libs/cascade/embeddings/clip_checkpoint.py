@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cascade.embeddings.errors import ClipCheckpointBroken
-from cascade.embeddings.files import folder_written_whole, sha256_of_file
+from cascade.files import replacing_folder, sha256_of_file
 
 _STATE = "state.json"
 _MODEL = "model.safetensors"
@@ -52,7 +52,7 @@ class Checkpoints:
     def save(self, state: TrainingState, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Write a checkpoint and remove the older ones."""
         target = self._folder / f"epoch-{state.epoch:05d}"
-        with folder_written_whole(target) as fresh:
+        with replacing_folder(target) as fresh:
             save_file({name: value.contiguous() for name, value in model.state_dict().items()}, fresh / _MODEL)
             moments = {
                 f"{index}.{name}": value.contiguous()

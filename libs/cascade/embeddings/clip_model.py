@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from cascade.embeddings.files import written_whole
 from cascade.embeddings.third_party import import_open_clip
+from cascade.files import replacing
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -77,7 +77,7 @@ def save_clip(model: torch.nn.Module, config: dict[str, Any], folder: Path) -> N
     """Write the model where `ImageEncoder` finds it; the configuration last, so that no half is ever loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).unlink(missing_ok=True)
-    with written_whole(folder / WEIGHTS_FILE) as temporary:
+    with replacing(folder / WEIGHTS_FILE) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, temporary)
-    with written_whole(folder / CONFIG_FILE) as temporary:
+    with replacing(folder / CONFIG_FILE) as temporary:
         temporary.write_text(json.dumps(config, indent=2) + "\n")

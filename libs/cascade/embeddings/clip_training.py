@@ -26,10 +26,10 @@ from cascade.embeddings.clip_checkpoint import Checkpoints, TrainingState
 from cascade.embeddings.clip_model import ClipShape, create_clip, save_clip
 from cascade.embeddings.device import pick_device
 from cascade.embeddings.errors import ClipDiverged, TooFewPairs
-from cascade.embeddings.files import written_whole
 from cascade.embeddings.pictures import Pixels, Preprocess, decode_all
 from cascade.embeddings.progress import Progress
 from cascade.embeddings.third_party import import_open_clip
+from cascade.files import replacing
 
 REPORT_FILE = "report.json"
 CHECKPOINT_FOLDER = "checkpoint"
@@ -158,7 +158,7 @@ def train_clip(
         seconds=time.perf_counter() - started,
     )
     save_clip(model, config, out_dir)
-    with written_whole(out_dir / REPORT_FILE) as temporary:
+    with replacing(out_dir / REPORT_FILE) as temporary:
         temporary.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
     checkpoints.clear()
     return report

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.embeddings.errors import PcaMisfit, PcaUnreadable
-from cascade.embeddings.files import folder_written_whole
 from cascade.features.spec import EMBEDDING_DIM
+from cascade.files import replacing_folder
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -131,7 +131,7 @@ class Pca:
 
     def save(self, folder: Path) -> None:
         """Write arrays and a JSON description into `folder`, replacing it whole."""
-        with folder_written_whole(folder) as fresh:
+        with replacing_folder(folder) as fresh:
             for name in _ARRAYS:
                 np.save(fresh / f"{name}.npy", getattr(self, name), allow_pickle=False)
             description = {"version": self.version, "dim": self.dim, "scale": self.scale}

@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 
 from cascade.embeddings.device import pick_device
 from cascade.embeddings.errors import EncoderUnavailable, WeightsRefused
-from cascade.embeddings.files import sha256_of_file
 from cascade.embeddings.fingerprint import fingerprint_of
 from cascade.embeddings.progress import Progress
 from cascade.embeddings.third_party import import_sentence_transformers
+from cascade.files import sha256_of_file
 
 DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
 

@@ -1,17 +1,12 @@
 """Reading and writing of feature artifacts: whole or not at all, JSON, Parquet and .npy alone.
 
-Every file is written beside its target and renamed over it, so that a reader meets the old content or the
-new, never half of one. A folder's JSON description is written last.
+A folder's JSON description is written last.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.features.errors import FeatureFileCorruptedError, FeatureFileMissingError, FeatureFormatError
+from cascade.files import replacing
 
 FORMAT = 1
 """The format this release writes; it reads this one and older."""
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; renamed over `target` on success, removed on failure."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        yield beside
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -24,12 +24,12 @@ from cascade.features.files import (
     hash_json,
     read_array,
     read_json,
-    replacing,
     write_array,
     write_json,
 )
 from cascade.features.item import ItemTransform
 from cascade.features.spec import EMBEDDING_DIM, ITEM_CATEGORICAL, ITEM_CONTINUOUS, Encoded, Floats, Rows
+from cascade.files import replacing
 
 KIND = "item-table"
 UNKNOWN = -1

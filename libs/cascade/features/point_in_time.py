@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cascade.features.errors import FeatureInputError
-from cascade.features.files import replacing
 from cascade.features.source import InteractionSource, QueryLimits, files_of, session
 from cascade.features.spec import TOP_CATEGORY_WINDOW_S
 from cascade.features.top_category import EVENT_WEIGHT
+from cascade.files import replacing
 
 ROW_GROUP = 1 << 19
 _DAY = dt.timedelta(days=1)

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cascade.features.errors import FeatureFileCorruptedError, FeatureFileMissingError, FeatureInputError
-from cascade.features.files import FORMAT, check_format, replacing
+from cascade.features.files import FORMAT, check_format
 from cascade.features.spec import OOV, Rows
+from cascade.files import replacing
 
 KIND = "vocabulary"
 

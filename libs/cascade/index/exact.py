@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from cascade.files import replacing
 from cascade.index.errors import IndexFileError
 from cascade.index.interface import NO_POSITION, CandidateIndex, Floats, Positions, checked
 
@@ -46,10 +46,8 @@ class ExactIndex(CandidateIndex):
         return vector
 
     def _write(self, folder: Path) -> None:
-        temporary = folder / f".{VECTORS_FILE}.{os.getpid()}"
-        with temporary.open("wb") as file:
+        with replacing(folder / VECTORS_FILE) as beside, beside.open("wb") as file:
             np.save(file, self._vectors, allow_pickle=False)
-        os.replace(temporary, folder / VECTORS_FILE)
 
     @classmethod
     def read(cls, folder: Path, threads: int | None) -> ExactIndex:

@@ -7,7 +7,6 @@ set around each search in the thread that searches (OpenMP keeps it per thread) 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade.files import replacing
 from cascade.index.errors import IndexBackendError, IndexFileError
 from cascade.index.interface import CandidateIndex, Floats, Positions, checked
 
@@ -73,9 +73,8 @@ class FaissIndex(CandidateIndex):
         return vector
 
     def _write(self, folder: Path) -> None:
-        temporary = folder / f".{INDEX_FILE}.{os.getpid()}"
-        _faiss().write_index(self._index, str(temporary))
-        os.replace(temporary, folder / INDEX_FILE)
+        with replacing(folder / INDEX_FILE) as beside:
+            _faiss().write_index(self._index, str(beside))
 
     @classmethod
     def read(cls, folder: Path, threads: int | None) -> FaissIndex:

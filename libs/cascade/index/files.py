@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from cascade.files import replacing
 from cascade.index.errors import IndexFileError, IndexFormatError
 from cascade.index.exact import ExactIndex
 from cascade.index.faiss_index import FaissIndex
@@ -28,9 +28,8 @@ def write_header(folder: Path, index: CandidateIndex) -> None:
         "parameters": index.parameters,
         "source": index.source,
     }
-    temporary = folder / f".{HEADER_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(header, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / HEADER_FILE)
+    with replacing(folder / HEADER_FILE) as beside:
+        beside.write_text(json.dumps(header, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def load_index(folder: Path, threads: int | None = None) -> CandidateIndex:

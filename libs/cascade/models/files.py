@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cascade.files import replacing
 from cascade.models.errors import ModelFileError, ModelFormatError
 
 FORMAT = 1
@@ -30,13 +30,11 @@ def save(folder: Path, module: nn.Module, kind: str, config: Mapping[str, Any]) 
     """Write a network's configuration and weights into `folder`, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    temporary = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
-    save_file(weights, temporary)
-    os.replace(temporary, folder / WEIGHTS_FILE)
+    with replacing(folder / WEIGHTS_FILE) as beside:
+        save_file(weights, beside)
     text = json.dumps({"kind": kind, "format": FORMAT, "config": dict(config)}, indent=2, sort_keys=True)
-    temporary = folder / f".{CONFIG_FILE}.{os.getpid()}"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, folder / CONFIG_FILE)
+    with replacing(folder / CONFIG_FILE) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 def read_config(folder: Path, kind: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cascade.files import sha256_of_file
 from cascade.store.errors import BundleCorrupt, BundleTooNew
 
 MANIFEST = "manifest.json"
@@ -44,16 +45,10 @@ class Bundle:
         return self.manifest.version
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def file_hashes(folder: Path) -> dict[str, str]:
     """POSIX path below `folder` → sha256, for every file but the manifest."""
     return {
-        path.relative_to(folder).as_posix(): sha256_of(path)
+        path.relative_to(folder).as_posix(): sha256_of_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / MANIFEST
     }

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import fsspec
 
+from cascade.files import replacing
 from cascade.store.bundles import MANIFEST, Bundle, Manifest, content_version, file_hashes, read_manifest, verify
 from cascade.store.errors import BundleCorrupt, BundleNotFound, InvalidName
 
@@ -151,10 +151,8 @@ class ModelStore:
         path = self._alias_path(service, alias)
         self._fs.makedirs(str(Path(path).parent), exist_ok=True)
         if self._local:
-            # a name that is no alias, so that a reader never meets a half-written one
-            staged = Path(path).parent / f".{alias}.{uuid.uuid4().hex}"
-            staged.write_text(version)
-            staged.replace(path)
+            with replacing(Path(path)) as beside:
+                beside.write_text(version)
         else:
             self._fs.pipe_file(path, version.encode())  # a single put is atomic on object stores
 

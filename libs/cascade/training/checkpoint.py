@@ -6,7 +6,6 @@ Random numbers need no state here: every step draws from a generator seeded by (
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cascade.files import replacing
 from cascade.training.errors import CheckpointError
 
 FILE = "checkpoint.safetensors"
@@ -45,11 +45,9 @@ def grouped(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the folder's checkpoint; an interruption leaves the former one whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{FILE}.{os.getpid()}"
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
-    save_file(tensors, temporary, {"run": checkpoint.run, "counters": json.dumps(checkpoint.counters)})
-    os.replace(temporary, folder / FILE)
+    with replacing(folder / FILE) as beside:
+        save_file(tensors, beside, {"run": checkpoint.run, "counters": json.dumps(checkpoint.counters)})
 
 
 def load(folder: Path, run: str) -> Checkpoint | None:

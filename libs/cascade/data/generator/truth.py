@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.data.errors import TruthUnavailable
-from cascade.data.files import replacing, write_text
+from cascade.data.files import write_text
+from cascade.files import replacing
 
 FOLDER = "truth"
 _FORMAT = 1

@@ -1,10 +1,12 @@
+"""A write is whole or did not happen."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from cascade.embeddings.files import folder_written_whole, sha256_of_file, written_whole
+from cascade.files import replacing, replacing_folder, sha256_of_file
 
 
 def test_sha256_of_a_known_content(tmp_path: Path) -> None:
@@ -14,9 +16,9 @@ def test_sha256_of_a_known_content(tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file"
-    with written_whole(target) as temporary:
+    with replacing(target) as temporary:
         temporary.write_text("one")
-    with written_whole(target) as temporary:
+    with replacing(target) as temporary:
         temporary.write_text("two")
     assert target.read_text() == "two"
     assert list(target.parent.iterdir()) == [target]
@@ -25,8 +27,14 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(FileExistsError), written_whole(target) as temporary:
-        temporary.mkdir()  # fails: it is there as a file
+
+    def interrupted() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        interrupted()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -34,7 +42,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     for name in ("one", "two"):
-        with folder_written_whole(target) as fresh:
+        with replacing_folder(target) as fresh:
             (fresh / name).touch()
     assert [path.name for path in target.iterdir()] == ["two"]
     assert list(tmp_path.iterdir()) == [target]
@@ -42,9 +50,9 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_an_interrupted_folder_leaves_the_old_one(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with folder_written_whole(target) as fresh:
+    with replacing_folder(target) as fresh:
         (fresh / "old").touch()
-    with pytest.raises(FileExistsError), folder_written_whole(target) as fresh:
+    with pytest.raises(FileExistsError), replacing_folder(target) as fresh:
         fresh.mkdir()  # fails: it is there
     assert [path.name for path in target.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [target]

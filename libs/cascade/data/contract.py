@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cascade.data.errors import DatasetNotFound, UnknownDay
+from cascade.files import sha256_of_file
 
 USERS = "users.parquet"
 ITEMS = "items.parquet"
@@ -24,6 +25,9 @@ INTERACTIONS = "interactions"
 IMPRESSIONS = "impressions"
 MAX_ID_LENGTH = 128
 """Characters an id may have."""
+
+LIVE_PREFIX = "live-"
+"""How the names of files begin that live traffic left. They are read like any other, and are no part of the base."""
 
 _DAY_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 
@@ -116,9 +120,13 @@ def day_folder(day: date) -> str:
     return f"date={day.isoformat()}"
 
 
-def data_files(folder: Path) -> list[Path]:
-    """The Parquet files of a partition, sorted; hidden and temporary ones left out."""
-    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith((".", "_")))
+def data_files(folder: Path, *, base_only: bool = False) -> list[Path]:
+    """The Parquet files of a partition, sorted; hidden and temporary ones left out.
+
+    base_only: leave out what live traffic wrote, too
+    """
+    aside = (".", "_", LIVE_PREFIX) if base_only else (".", "_")
+    return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith(aside))
 
 
 def conform(table: pa.Table, contract: TableContract) -> pa.Table:
@@ -166,12 +174,15 @@ class Dataset:
             table = table.set_column(position, table.schema.field(name), table.column(name).fill_null(""))
         return table
 
-    def days(self) -> list[date]:
-        """The days that have interactions, in order."""
+    def days(self, *, base_only: bool = False) -> list[date]:
+        """The days that have interactions, in order.
+
+        base_only: without the days that hold live traffic alone, which a full training is not split by
+        """
         folder = self.root / INTERACTIONS
         if not folder.is_dir():
             return []
-        days = (day_of_folder(p.name) for p in folder.iterdir() if p.is_dir() and data_files(p))
+        days = (day_of_folder(p.name) for p in folder.iterdir() if p.is_dir() and data_files(p, base_only=base_only))
         return sorted(day for day in days if day is not None)
 
     def interaction_files(self, days: Iterable[date] | None = None) -> list[Path]:
@@ -202,17 +213,27 @@ class Dataset:
         path = safe_image_path(self.root / IMAGES, image)
         return path if path is not None and path.is_file() else None
 
-    def fingerprint(self) -> str:
-        """Hex digest of the content.
+    def table_digest(self, name: str) -> str:
+        """Hex sha256 of users.parquet or items.parquet."""
+        return sha256_of_file(self._file(name))
+
+    def fingerprint(self, *, until: date | None = None, items: str | None = None) -> str:
+        """Hex digest of the content, without what live traffic wrote.
 
         Users and items are hashed whole; a partition by its files' names, sizes and Parquet footers, which
         hold the statistics of every column chunk; 13 million rows would take minutes to hash.
+
+        until: leave later days out
+        items: take this for the digest of items.parquet (`table_digest`), instead of what lies there now
         """
         digest = hashlib.sha256()
         for name in (USERS, ITEMS):
             digest.update(f"{name}\0".encode())
-            digest.update(hashlib.sha256(self._file(name).read_bytes()).digest())
-        for path in self.interaction_files():
+            table = items if name == ITEMS and items is not None else self.table_digest(name)
+            digest.update(bytes.fromhex(table))
+        days = [day for day in self.days(base_only=True) if until is None or day <= until]
+        folders = [self.root / INTERACTIONS / day_folder(day) for day in days]
+        for path in (file for folder in folders for file in data_files(folder, base_only=True)):
             digest.update(f"{path.relative_to(self.root).as_posix()}\0{path.stat().st_size}\0".encode())
             digest.update(_footer(path))
         return digest.hexdigest()

@@ -46,7 +46,7 @@ def index_reaches_recall_target(workspace: dg.ResourceParam[Workspace]) -> dg.As
     from cascade.index.interface import CandidateIndex
     from cascade.index.recall import measure_recall
     from cascade.models.two_tower import TwoTower
-    from orchestration.assets.training import load_vectors
+    from orchestration.assets.embeddings import load_vectors
 
     rows = TrainingSet.load(workspace.folder("evaluation_set")).take(slice(0, 512)).user
     queries = TwoTower.load(workspace.folder("two_tower")).query.predict(rows.categorical, rows.continuous)

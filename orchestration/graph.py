@@ -16,7 +16,8 @@ BUILD_JOB = "build"
 def all_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Every asset, for the shop that the settings name."""
     modules = [raw, features, transforms, embeddings, training, evaluation, online, release]
-    return [*dg.load_assets_from_modules(modules), raw.interactions_asset(settings)]
+    loaded = [asset for asset in dg.load_assets_from_modules(modules) if isinstance(asset, dg.AssetsDefinition)]
+    return [*loaded, raw.interactions_asset(settings)]
 
 
 def create_definitions(settings: Settings) -> dg.Definitions:

@@ -30,7 +30,7 @@ MIN_PICTURES = 32
 )
 def shop_clip(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """A small CLIP trained on the shop's own pictures and texts; skipped where another image encoder is set."""
-    from cascade.embeddings.clip_training import train_clip
+    from cascade.embeddings.clip_training import DEFAULT_EPOCHS, train_clip
 
     settings = workspace.settings
     with workspace.making(context) as making:
@@ -40,8 +40,14 @@ def shop_clip(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
         else:
             # training resumes from where an interrupted one left its checkpoints
             folder = workspace.checkpoints("shop_clip")
-            epochs = {} if settings.clip_epochs is None else {"epochs": settings.clip_epochs}
-            report = train_clip(paths, _texts(workspace), folder, seed=settings.seed, progress=making.report, **epochs)
+            report = train_clip(
+                paths,
+                _texts(workspace),
+                folder,
+                seed=settings.seed,
+                epochs=settings.clip_epochs or DEFAULT_EPOCHS,
+                progress=making.report,
+            )
             folder.rename(making.folder / "model")
             making.metadata |= {
                 "trained": True,

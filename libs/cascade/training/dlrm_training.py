@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,16 @@ from cascade.training.negatives import (
     UniformNegatives,
     item_frequency,
 )
-from cascade.training.rows import IntArray, ItemTensors, data_summary, gather, require_trainable, sample_rows
+from cascade.training.rows import (
+    IntArray,
+    ItemTensors,
+    data_summary,
+    drop_users,
+    gather,
+    require_trainable,
+    sample_rows,
+    unknown_user,
+)
 
 SAMPLERS: dict[str, NegativeSampler] = {"in_batch": InBatchNegatives(), "uniform": UniformNegatives()}
 
@@ -33,15 +42,28 @@ SAMPLERS: dict[str, NegativeSampler] = {"in_batch": InBatchNegatives(), "uniform
 class DlrmTraining:
     """How the ranker is trained; docs/models.md says how the defaults were chosen."""
 
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=4, batch=2048, learning_rate=2e-3))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2, batch=1024, learning_rate=2e-3))
     negatives: Literal["in_batch", "uniform"] = "in_batch"
     negatives_per_click: int = 5
     correct_popularity: bool = True
     """answer as if negatives had been drawn uniformly, so that popularity counts in the ranking"""
     item_id_dropout: float = 0.05
     """share of rows that do not see their item's id, so that a new item is scored by its content"""
+    user_id_dropout: float = 0.4
+    """share of clicks that lose the user's id beside those masked in the data, against learning users by heart"""
+    user_dropout: float = 0.1
+    """share of clicks that lose all that is known of the user, for visitors nobody knows"""
     validation_rows: int = 8192
     """at most this many clicks judge an epoch"""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Shares of rows that lose the user's id, all of the user, and the item's id."""
+
+    user_ids: float = 0.0
+    users: float = 0.0
+    item_ids: float = 0.0
 
 
 class DlrmObjective:
@@ -68,6 +90,7 @@ class DlrmObjective:
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
+        self._unknown = unknown_user(train.user)
         self._seed = seed
 
     @property
@@ -82,14 +105,15 @@ class DlrmObjective:
 
     def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
         """Cross-entropy of these clicks and their negatives, and of a share of the unclicked impressions."""
-        dropout = self._training.item_id_dropout
+        t = self._training
+        dropout = Dropout(t.user_id_dropout, t.user_dropout, t.item_id_dropout)
         logits, labels, items, usable = self._clicks(self._train, rows, self._sampler, dropout, rng)
         log_lift = self._float(self._log_lift[items])
         if self._unclicked is not None and len(self._unclicked.item_position):
             shown = self._shown_rows(len(self._unclicked.item_position), rows, rng)
             shown_items = self._unclicked.item_position[shown].astype(np.int64)
             zeros = torch.zeros(len(shown), device=self._device)
-            logits = torch.cat([logits, self._logits(self._unclicked, shown, shown_items, 1, dropout, rng)])
+            logits = torch.cat([logits, self._logits(self._unclicked, shown, shown_items, dropout, rng)])
             # Shown items were chosen by a recommender, not drawn by the sampler: nothing to correct.
             labels, log_lift = torch.cat([labels, zeros]), torch.cat([log_lift, zeros])
             usable = torch.cat([usable, torch.ones_like(zeros)])
@@ -105,7 +129,7 @@ class DlrmObjective:
         total = 0.0
         for start in range(0, len(rows.item_position), 1024):
             part = np.arange(start, min(start + 1024, len(rows.item_position)))
-            logits, labels, _, usable = self._clicks(rows, part, SAMPLERS["uniform"], 0.0, rng)
+            logits, labels, _, usable = self._clicks(rows, part, SAMPLERS["uniform"], Dropout(), rng)
             loss = self._click_loss(logits, labels, torch.zeros_like(logits), usable)
             total += float(loss) * len(part)
         return total / len(rows.item_position)
@@ -115,19 +139,18 @@ class DlrmObjective:
         source: TrainingSet,
         rows: IntArray,
         sampler: NegativeSampler,
-        dropout: float,
+        dropout: Dropout,
         rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor, IntArray, Tensor]:
         """Logits, labels, items and weights of clicks and their K negatives, flat [B(1 + K)]."""
-        count = self._training.negatives_per_click
         positives = source.item_position[rows].astype(np.int64)  # [B]
-        negatives = sampler.draw(positives, count, self._items.count, rng)
+        negatives = sampler.draw(positives, self._training.negatives_per_click, self._items.count, rng)
         items = np.concatenate([positives[:, None], negatives.items], axis=1)  # [B, 1 + K]
         labels = np.zeros(items.shape, np.float32)
         labels[:, 0] = 1.0
         usable = np.ones(items.shape, np.float32)
         usable[:, 1:] = negatives.usable
-        logits = self._logits(source, rows, items.ravel(), 1 + count, dropout, rng)
+        logits = self._logits(source, rows, items.ravel(), dropout, rng)
         return logits, self._float(labels.ravel()), items.ravel(), self._float(usable.ravel())
 
     def _logits(
@@ -135,20 +158,23 @@ class DlrmObjective:
         source: TrainingSet,
         rows: IntArray,
         items: IntArray,
-        repeats: int,
-        dropout: float,
+        dropout: Dropout,
         rng: np.random.Generator,
     ) -> Tensor:
-        """Each of B rows' user and context with its `repeats` items, int64 [B × repeats] → [B × repeats]."""
+        """Each of B rows' user and context with its N items, int64 [B × N] → [B × N]."""
 
-        def each(array: NDArray[Any]) -> Tensor:
-            return gather(array, rows, self._device).repeat_interleave(repeats, dim=0)
+        def each(tensor: Tensor) -> Tensor:
+            return tensor.repeat_interleave(len(items) // len(rows), dim=0)
 
-        item_categorical, item_continuous, image, text = self._items.take(items, dropout, rng)
-        user, context = source.user, source.context
+        item_categorical, item_continuous, image, text = self._items.take(items, dropout.item_ids, rng)
+        user = drop_users(source.user.take(rows), dropout.user_ids, dropout.users, self._unknown, rng)
+        categorical = torch.from_numpy(user.categorical).to(self._device)
+        continuous = torch.from_numpy(user.continuous).to(self._device)
+        where = gather(source.context.categorical, rows, self._device)
+        when = gather(source.context.continuous, rows, self._device)
         logits: Tensor = self.model(
-            torch.cat([each(user.categorical), item_categorical, each(context.categorical)], dim=1),
-            torch.cat([each(user.continuous), item_continuous, each(context.continuous)], dim=1),
+            torch.cat([each(categorical), item_categorical, each(where)], dim=1),
+            torch.cat([each(continuous), item_continuous, each(when)], dim=1),
             image,
             text,
         )
@@ -173,13 +199,14 @@ def train_dlrm(
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
-    threads: int | None = None,
+    threads: int | None = 1,
     progress: Progress | None = None,
 ) -> tuple[Dlrm, TrainingReport]:
     """Train the ranker from the start; the model comes back on the CPU.
 
     validation_rows: judge each epoch, for early stopping. unclicked: real impressions without a click, rows of
     the item that was shown. checkpoint_dir: lets an interrupted training continue.
+    threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
     Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
     """
     training = training or DlrmTraining()

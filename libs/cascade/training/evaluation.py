@@ -32,6 +32,7 @@ from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import QueryTower
 from cascade.training import metrics
 from cascade.training.baselines import Baseline, ItemKnn, Popularity, top_positions
+from cascade.training.device import torch_threads
 from cascade.training.errors import EvaluationError
 from cascade.training.negatives import UniformNegatives
 from cascade.training.report import EvaluationReport, EvaluationRow
@@ -107,12 +108,14 @@ def evaluate(
     seed: int = 0,
     candidates: int = 300,
     exclude_seen: bool = False,
+    threads: int | None = 1,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Compare the cascade with popularity, item-kNN and, on a generated shop, the oracle.
 
     max_rows: a seeded sample of the evaluation days' interactions. exclude_seen: leave out of every list what
     the user met before the row's moment, as the filter stage does, and rows whose own item was met before.
+    threads: of the models on the CPU.
     Slices: all rows; cold users (the same rows, the user unknown in every feature); each device.
     Raises EvaluationError where there is nothing to evaluate on.
     """
@@ -131,7 +134,8 @@ def evaluate(
     table: list[EvaluationRow] = []
     for cold in (False, True):
         tell(COLD if cold else ALL)
-        answers = shared.answers(cold)
+        with torch_threads(threads):
+            answers = shared.answers(cold)
         everything = np.ones(len(rows.item), bool)
         slices = {COLD: everything} if cold else {ALL: everything, **_device_slices(rows.device)}
         for name, chosen in slices.items():

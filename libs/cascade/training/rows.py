@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascade.features.item_table import ItemTable
+from cascade.features.spec import OOV, USER_CATEGORICAL, USER_CONTINUOUS, Encoded
 from cascade.features.training_set import TrainingSet
 from cascade.training.errors import TrainingInputError
 from cascade.training.negatives import drop_ids
 
 IntArray = NDArray[np.int64]
+
+_AGE = USER_CONTINUOUS.index("age")
+_AGE_BUCKET = USER_CATEGORICAL.index("age_bucket")
+_AGES_SEARCHED = 100_000
 
 
 class ItemTensors:
@@ -35,6 +40,27 @@ class ItemTensors:
         categorical = drop_ids(self._categorical[positions], dropout, rng)
         at = torch.from_numpy(positions).to(self._device)
         return _tensor(categorical, self._device), self.continuous[at], self.image[at], self.text[at]
+
+
+def unknown_user(user: Encoded) -> Encoded:
+    """One row, as serving encodes a visitor of whom nothing is known: ids unknown, the age the mean.
+
+    The mean's bucket is taken from the row whose age lies nearest to it.
+    """
+    sample = user.take(slice(0, _AGES_SEARCHED))
+    nearest = int(np.abs(sample.continuous[:, _AGE]).argmin())
+    categorical = np.full((1, user.categorical.shape[1]), OOV, np.int32)
+    categorical[0, _AGE_BUCKET] = sample.categorical[nearest, _AGE_BUCKET]
+    return Encoded(categorical, np.zeros((1, user.continuous.shape[1]), np.float32))
+
+
+def drop_users(user: Encoded, ids: float, everything: float, unknown: Encoded, rng: np.random.Generator) -> Encoded:
+    """A copy in which a share of rows lost the user's id, and another became the unknown user."""
+    categorical = drop_ids(user.categorical, ids, rng)
+    continuous = user.continuous.copy()
+    lost = rng.random(len(user)) < everything
+    categorical[lost], continuous[lost] = unknown.categorical, unknown.continuous
+    return Encoded(categorical, continuous)
 
 
 def gather(array: NDArray[Any], rows: IntArray, device: torch.device) -> Tensor:

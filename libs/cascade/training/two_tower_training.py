@@ -18,8 +18,17 @@ from cascade.training.device import choose_device, torch_threads
 from cascade.training.errors import TrainingInputError
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
-from cascade.training.negatives import CandidateSampler, drop_ids, in_batch_items, in_batch_rows, item_frequency
-from cascade.training.rows import IntArray, ItemTensors, data_summary, gather, require_trainable, sample_rows
+from cascade.training.negatives import CandidateSampler, in_batch_items, in_batch_rows, item_frequency
+from cascade.training.rows import (
+    IntArray,
+    ItemTensors,
+    data_summary,
+    drop_users,
+    gather,
+    require_trainable,
+    sample_rows,
+    unknown_user,
+)
 
 SAMPLERS: dict[str, CandidateSampler] = {"items": in_batch_items, "rows": in_batch_rows}
 
@@ -28,15 +37,17 @@ SAMPLERS: dict[str, CandidateSampler] = {"items": in_batch_items, "rows": in_bat
 class TwoTowerTraining:
     """How the towers are trained; docs/models.md says how the defaults were chosen."""
 
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    temperature: float = 0.07
-    learn_temperature: bool = True
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=5, batch=1024, learning_rate=2e-3))
+    temperature: float = 0.1
+    learn_temperature: bool = False
     negatives: Literal["items", "rows"] = "items"
     """columns of the softmax: each item of the batch once, or each row's item"""
     item_id_dropout: float = 0.05
     """share of items a step sees without their id, so that a new item is placed by its content"""
-    user_id_dropout: float = 0.0
+    user_id_dropout: float = 0.3
     """share of rows that lose the user's id beside those masked in the data, against learning users by heart"""
+    user_dropout: float = 0.1
+    """share of rows that lose all that is known of the user, for visitors nobody knows"""
     validation_rows: int = 8192
     validation_items: int = 50_000
     """at most this many rows and items judge an epoch"""
@@ -65,6 +76,7 @@ class TwoTowerObjective:
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
+        self._unknown = unknown_user(train.user)
         self._seed = seed
 
     @property
@@ -83,10 +95,12 @@ class TwoTowerObjective:
         candidates = self._sample(positives, self._frequency)  # N columns
         # The candidate tower runs over each item of the batch once, however many columns it has.
         distinct, place = np.unique(candidates.items, return_inverse=True)
-        user = drop_ids(self._train.user.categorical[rows], self._training.user_id_dropout, rng)
+        user = drop_users(
+            self._train.user.take(rows), self._training.user_id_dropout, self._training.user_dropout, self._unknown, rng
+        )
         queries = self.model.query(
-            torch.from_numpy(user).to(self._device),
-            gather(self._train.user.continuous, rows, self._device),
+            torch.from_numpy(user.categorical).to(self._device),
+            torch.from_numpy(user.continuous).to(self._device),
         )  # [B, D]
         item = self._items.take(distinct, self._training.item_id_dropout, rng)
         vectors = self.model.candidate(*item)[self._int(place)]  # [N, D]
@@ -141,12 +155,13 @@ def train_two_tower(
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
-    threads: int | None = None,
+    threads: int | None = 1,
     progress: Progress | None = None,
 ) -> tuple[TwoTower, TrainingReport]:
     """Train both towers from the start; the model comes back on the CPU, with its lineage set.
 
     validation_rows: judge each epoch, for early stopping. checkpoint_dir: lets an interrupted training continue.
+    threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
     Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
     """
     training = training or TwoTowerTraining()

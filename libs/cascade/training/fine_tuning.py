@@ -1,0 +1,204 @@
+"""Fine-tuning: a trained model goes on learning from newer rows, at a small rate, for one epoch.
+
+The networks are those that were stored, built by their own classes from their own configuration. The query tower
+learns against its frozen candidate tower, so an index of that tower's vectors stays valid; the ranker learns whole.
+Transforms are not fitted again: a user or an item that the full training did not meet keeps the out-of-vocabulary row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cascade.features.item_table import ItemTable
+from cascade.features.training_set import TrainingSet
+from cascade.models.dlrm import Dlrm
+from cascade.models.two_tower import QueryTower, TwoTower
+from cascade.training.device import choose_device, torch_threads
+from cascade.training.dlrm_training import DlrmObjective, DlrmTraining
+from cascade.training.errors import TrainingInputError
+from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
+from cascade.training.losses import SampledSoftmax, Temperature
+from cascade.training.negatives import item_frequency
+from cascade.training.rows import IntArray, data_summary, drop_users, require_trainable, unknown_user
+from cascade.training.two_tower_training import SAMPLERS, TwoTowerTraining
+
+
+def _one_epoch(batch: int, rate: float) -> LoopConfig:
+    # A loss that is already low need not fall in one epoch; the gates judge the result.
+    return LoopConfig(epochs=1, batch=batch, learning_rate=rate, patience=None, require_falling_loss=False)
+
+
+def _two_tower() -> TwoTowerTraining:
+    return TwoTowerTraining(loop=_one_epoch(4096, 5e-4))
+
+
+def _dlrm() -> DlrmTraining:
+    return DlrmTraining(loop=_one_epoch(4096, 2e-4))
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a day is learned; what it does not name is as in the full training. docs/fine-tuning.md has the reasons."""
+
+    two_tower: TwoTowerTraining = field(default_factory=_two_tower)
+    dlrm: DlrmTraining = field(default_factory=_dlrm)
+
+    def with_rates(self, two_tower: float, dlrm: float) -> FineTuning:
+        """The same with other learning rates."""
+        return FineTuning(
+            replace(self.two_tower, loop=replace(self.two_tower.loop, learning_rate=two_tower)),
+            replace(self.dlrm, loop=replace(self.dlrm.loop, learning_rate=dlrm)),
+        )
+
+
+class QueryObjective:
+    """The query tower, the loss of both towers' training, and the rows to learn from.
+
+    The candidate tower is frozen, so every item's vector is computed once and not in each step.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        rows: TrainingSet,
+        items: ItemTable,
+        training: TwoTowerTraining,
+        device: torch.device,
+    ) -> None:
+        self._rows, self._training, self._device = rows, training, device
+        vectors = model.candidate.predict(items.categorical, items.continuous, items.image, items.text)
+        self._vectors = torch.from_numpy(vectors).to(device)  # [I, D]
+        self._frequency = item_frequency(rows.item_position, len(items))
+        self._sample = SAMPLERS[training.negatives]
+        self._unknown = unknown_user(rows.user)
+        self.query = model.query.to(device)
+        self.softmax = SampledSoftmax(Temperature(training.temperature, learned=False)).to(device)
+
+    @property
+    def module(self) -> nn.Module:
+        """The query tower."""
+        return self.query
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self._rows)
+
+    def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
+        """The softmax loss of these rows' items among the batch's."""
+        candidates = self._sample(self._rows.item_position[rows].astype(np.int64), self._frequency)  # N columns
+        training = self._training
+        user = drop_users(
+            self._rows.user.take(rows), training.user_id_dropout, training.user_dropout, self._unknown, rng
+        )
+        queries = self.query(
+            torch.from_numpy(user.categorical).to(self._device), torch.from_numpy(user.continuous).to(self._device)
+        )  # [B, D]
+        items = self._int(candidates.items)
+        loss: Tensor = self.softmax(
+            queries,
+            self._vectors[items],
+            self._int(candidates.target),
+            torch.from_numpy(candidates.log_q).to(self._device),
+            items if candidates.repeated else None,
+        )
+        return loss
+
+    def validation_loss(self) -> float | None:
+        """None: the gates judge, on rows that no part of training sees."""
+        return None
+
+    def _int(self, array: IntArray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def fine_tune_two_tower(
+    model: TwoTower,
+    rows: TrainingSet,
+    items: ItemTable,
+    training: TwoTowerTraining | None = None,
+    *,
+    seed: int = 0,
+    checkpoint_dir: Path | None = None,
+    device: str = "auto",
+    threads: int | None = 1,
+    progress: Progress | None = None,
+) -> tuple[TwoTower, TrainingReport]:
+    """A model whose query tower learned from these rows; its candidate tower is the one given, to the bit.
+
+    `model` is the predecessor and is left as it is. checkpoint_dir: lets an interrupted fine-tuning continue.
+    Raises TrainingInputError, TrainingDivergedError, CheckpointError.
+    """
+    training = training or FineTuning().two_tower
+    require_trainable(rows, items)
+    if training.negatives not in SAMPLERS:
+        raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    frozen = model.candidate.fingerprint()
+    with torch_threads(threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tuned = TwoTower(model.config)
+        tuned.load_state_dict(model.state_dict())
+        tuned.eval()
+        objective = QueryObjective(tuned, rows, items, training, choose_device(device))
+        name = run_name(
+            kind=QueryTower.KIND,
+            parent=_fingerprint(model.query),
+            candidates=frozen,
+            training=asdict(training),
+            seed=seed,
+            data=data_summary(rows, items),
+        )
+        report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
+    tuned.cpu().eval()
+    tuned.query.candidate_fingerprint = tuned.candidate.fingerprint()
+    if tuned.query.candidate_fingerprint != frozen:
+        raise TrainingInputError("the candidate tower changed while it was frozen; the index would no longer fit")
+    return tuned, report
+
+
+def fine_tune_dlrm(
+    model: Dlrm,
+    rows: TrainingSet,
+    items: ItemTable,
+    training: DlrmTraining | None = None,
+    *,
+    unclicked: TrainingSet | None = None,
+    seed: int = 0,
+    checkpoint_dir: Path | None = None,
+    device: str = "auto",
+    threads: int | None = 1,
+    progress: Progress | None = None,
+) -> tuple[Dlrm, TrainingReport]:
+    """A ranker that learned from these rows, all of it; `model` is the predecessor and is left as it is.
+
+    unclicked: real impressions without a click, as in the full training. checkpoint_dir: as above.
+    Raises TrainingInputError, TrainingDivergedError, CheckpointError.
+    """
+    training = training or FineTuning().dlrm
+    require_trainable(rows, items)
+    with torch_threads(threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tuned = Dlrm(model.config)
+        tuned.load_state_dict(model.state_dict())
+        objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, unclicked)
+        extra = [] if unclicked is None else data_summary(unclicked, items)
+        name = run_name(
+            kind=Dlrm.KIND,
+            parent=model.fingerprint(),
+            training=asdict(training),
+            seed=seed,
+            data=data_summary(rows, items) + extra,
+        )
+        report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
+    return tuned.cpu().eval(), report
+
+
+def _fingerprint(module: nn.Module) -> str:
+    from cascade.models.files import fingerprint
+
+    return fingerprint(module.state_dict())

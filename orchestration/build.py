@@ -22,20 +22,31 @@ from cascade.data.validation import require_valid
 from cascade.errors import CascadeError
 from cascade.online.marks import built_digest
 from cascade.settings import Settings
-from orchestration.graph import BUILD_JOB, all_assets, create_definitions
+from orchestration.assets.new_items import catalog_changed
+from orchestration.base import base_file, base_of_all_days, fresh_base, record_base, recorded_base
+from orchestration.graph import BUILD_JOB, base_assets, create_definitions
+from orchestration.jobs import NEW_ITEMS_JOB
 from orchestration.progress import TerminalReporter, reporting_to
 from orchestration.provenance import Provenance
 from orchestration.workspace import Workspace, known_days
 
 IN_REDIS = ("online_features", "online_popularity")
 
+RAW = ("catalog", "interactions")
+_FORMER_INSTANCE = {"telemetry": {"enabled": False}, "nux": {"enabled": False}}
+_INSTANCE = {
+    **_FORMER_INSTANCE,
+    # days of the daily loop are learned one after another, though Dagster may ask for several at once
+    "concurrency": {"pools": {"default_limit": 1, "granularity": "run"}},
+}
+
 
 def prepare_instance(home: Path) -> dg.DagsterInstance:
     """Dagster's instance in `home`, telemetry off."""
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
-    if not config.exists():
-        config.write_text(yaml.safe_dump({"telemetry": {"enabled": False}, "nux": {"enabled": False}}))
+    if not config.exists() or yaml.safe_load(config.read_text()) == _FORMER_INSTANCE:
+        config.write_text(yaml.safe_dump(_INSTANCE))
     os.environ["DAGSTER_HOME"] = str(home.absolute())
     return dg.DagsterInstance.get()
 
@@ -60,26 +71,79 @@ def build(settings: Settings, console: Console) -> bool:
     if settings.own_shop:
         require_valid(settings.dataset_dir)
     instance = prepare_instance(settings.dagster_home)
-    assets = all_assets(settings)
-    provenance = Provenance(assets, settings)
-    chosen = outdated(Workspace(settings, provenance), provenance)
-    if not chosen:
+    if recorded_base(settings) is None or not _workspace(settings).is_current("catalog"):
+        # a shop that is built anew is split anew
+        record_base(settings, fresh_base(settings))
+    workspace = _workspace(settings)
+    chosen = outdated(workspace, workspace.provenance)
+    done = True
+    if chosen:
+        console.print(f"Building {len(chosen)} of {len(workspace.provenance.ordered())} assets.")
+        done = _run(settings, instance, console, BUILD_JOB, chosen)
+    changed = settings.own_shop and done and catalog_changed(_workspace(settings))
+    if changed:
+        console.print("The catalog has changed: taking its new items in.")
+        done = _run(settings, instance, console, NEW_ITEMS_JOB, None)
+    if not chosen and not changed:
         console.print("Data, models and index are up to date.")
-        return True
+    return done
+
+
+def retrain(settings: Settings, console: Console) -> bool:
+    """Make everything anew from all complete days, those of live traffic too; the base becomes these days.
+
+    Where it fails the former base stays, and what served serves on.
+    """
+    if settings.own_shop:
+        require_valid(settings.dataset_dir)
+    instance = prepare_instance(settings.dagster_home)
+    record = base_file(settings)
+    before = record.read_bytes() if record.exists() else None
+    base = base_of_all_days(settings)
+    record_base(settings, base)
+    done = False
+    try:
+        console.print(
+            f"Training on {len(base.split.train)} days to {base.split.train[-1]}, evaluating on "
+            f"{', '.join(map(str, base.split.evaluate))}."
+        )
+        keys = _workspace(settings).provenance.ordered()
+        if not settings.own_shop:
+            # the built-in shop is there; to write it again would change nothing
+            keys = [key for key in keys if key.to_user_string() not in RAW]
+        done = _run(settings, instance, console, BUILD_JOB, keys)
+    finally:
+        if not done:
+            record.unlink()
+            if before is not None:
+                record.write_bytes(before)
+    return done
+
+
+def _workspace(settings: Settings) -> Workspace:
+    """What the full training makes, with digests as of now."""
+    return Workspace(settings, Provenance(base_assets(settings), settings))
+
+
+def _run(
+    settings: Settings, instance: dg.DagsterInstance, console: Console, job: str, chosen: list[dg.AssetKey] | None
+) -> bool:
+    """Run a job in this process, tell how its assets and checks went, and whether all went well."""
     days = known_days(settings)
-    console.print(f"Building {len(chosen)} of {len(provenance.ordered())} assets.")
+    over_days = {
+        ASSET_PARTITION_RANGE_START_TAG: days[0].isoformat(),
+        ASSET_PARTITION_RANGE_END_TAG: days[-1].isoformat(),
+    }
+    partitioned = chosen is not None and dg.AssetKey("interactions") in chosen
     terminal = TerminalReporter(console)
     with reporting_to(terminal), terminal.live() if console.is_terminal else nullcontext():
         result = (
             create_definitions(settings)
-            .resolve_job_def(BUILD_JOB)
+            .resolve_job_def(job)
             .execute_in_process(
                 instance=instance,
                 asset_selection=chosen,
-                tags={
-                    ASSET_PARTITION_RANGE_START_TAG: days[0].isoformat(),
-                    ASSET_PARTITION_RANGE_END_TAG: days[-1].isoformat(),
-                },
+                tags=over_days if partitioned else None,
                 raise_on_error=False,
             )
         )
@@ -119,13 +183,17 @@ def own_console(log: Path) -> Iterator[Console]:
 
 
 def main() -> int:
-    """Build under the settings of the environment."""
+    """Build under the settings of the environment; `--retrain`: everything, from all complete days."""
+    arguments = sys.argv[1:]
+    if arguments not in ([], ["--retrain"]):
+        print("usage: python -m orchestration.build [--retrain]", file=sys.stderr)
+        return 2
     warnings.simplefilter("ignore", dg.BetaWarning)
     settings = Settings()
     log = settings.run_dir / "build.log"
     with own_console(log) as console:
         try:
-            done = build(settings, console)
+            done = retrain(settings, console) if arguments else build(settings, console)
         except CascadeError as error:
             console.print(f"[red]{error}")
             done = False

@@ -21,7 +21,7 @@ def every_day_has_rows(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckR
     """No day that training or evaluation reads is empty."""
     rows = {
         day.isoformat(): sum(pq.read_metadata(file).num_rows for file in workspace.dataset.interaction_files([day]))
-        for day in workspace.dataset.days()
+        for day in workspace.dataset.days(base_only=True)
     }
     empty = [day for day, count in rows.items() if count == 0]
     return dg.AssetCheckResult(passed=bool(rows) and not empty, metadata={"rows": rows, "empty_days": empty})

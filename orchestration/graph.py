@@ -1,37 +1,80 @@
-"""The graph of assets, checks and jobs under given settings."""
+"""The graph of assets, checks, jobs, schedules and sensors under given settings."""
 
 from __future__ import annotations
+
+from types import ModuleType
 
 import dagster as dg
 
 from cascade.settings import Settings
-from orchestration import checks
-from orchestration.assets import embeddings, evaluation, features, online, raw, release, training, transforms
+from orchestration import automation, checks
+from orchestration.assets import (
+    adaptation,
+    embeddings,
+    evaluation,
+    features,
+    fine_tuning,
+    new_items,
+    online,
+    raw,
+    release,
+    training,
+    transforms,
+)
+from orchestration.jobs import ADAPTATION_JOB, BUILD_JOB, FINE_TUNING_JOB, NEW_ITEMS_JOB, full_retrain
 from orchestration.provenance import Provenance
 from orchestration.workspace import Workspace
 
-BUILD_JOB = "build"
+__all__ = ["BUILD_JOB", "all_assets", "base_assets", "create_definitions"]
+
+
+def base_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """What the full training makes, from data to released bundles, for the shop that the settings name."""
+    modules = [raw, features, transforms, embeddings, training, evaluation, online, release]
+    return [*_loaded(modules), raw.interactions_asset(settings)]
 
 
 def all_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Every asset, for the shop that the settings name."""
-    modules = [raw, features, transforms, embeddings, training, evaluation, online, release]
-    loaded = [asset for asset in dg.load_assets_from_modules(modules) if isinstance(asset, dg.AssetsDefinition)]
-    return [*loaded, raw.interactions_asset(settings)]
+    """Every asset: those, and the daily loop's."""
+    return [*base_assets(settings), *fine_tuning.daily_assets(settings), *_loaded([new_items, adaptation])]
 
 
 def create_definitions(settings: Settings) -> dg.Definitions:
     """Definitions under these settings."""
-    assets = all_assets(settings)
+    base, assets = base_assets(settings), all_assets(settings)
+    workspace = Workspace(settings, Provenance(assets, settings))
+    jobs = {
+        BUILD_JOB: (_selection(base), "the full training, from data to released bundles"),
+        FINE_TUNING_JOB: (
+            _selection(fine_tuning.daily_assets(settings)),
+            "a day: its rows and a replay, both models fine-tuned, judged, released",
+        ),
+        NEW_ITEMS_JOB: (
+            _selection([new_items.new_items, new_items.new_items_release]),
+            "today's catalog in new versions of index, item table and gateway, without training",
+        ),
+        ADAPTATION_JOB: (_selection([adaptation.adaptation_report]), "models of each day before, on the day after"),
+    }
+    defined = {
+        name: dg.define_asset_job(name, selection=selection, description=description)
+        for name, (selection, description) in jobs.items()
+    }
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.ALL,
-        jobs=[
-            dg.define_asset_job(
-                BUILD_JOB, selection=dg.AssetSelection.all(), description="everything, from data to released bundles"
-            )
-        ],
-        resources={"workspace": Workspace(settings, Provenance(assets, settings))},
+        jobs=[*defined.values(), full_retrain],
+        schedules=automation.schedules(settings, defined[FINE_TUNING_JOB]),
+        sensors=automation.sensors(settings, defined[FINE_TUNING_JOB], defined[NEW_ITEMS_JOB]),
+        resources={"workspace": workspace},
         # one process: the steps share loaded libraries, and two cores gain nothing from more
         executor=dg.in_process_executor,
     )
+
+
+def _loaded(modules: list[ModuleType]) -> list[dg.AssetsDefinition]:
+    loaded = dg.load_assets_from_modules(modules)
+    return [asset for asset in loaded if isinstance(asset, dg.AssetsDefinition)]
+
+
+def _selection(assets: list[dg.AssetsDefinition]) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*(key for asset in assets for key in asset.keys))

@@ -64,3 +64,20 @@ def embedding_map(points: NDArray[np.float32], labels: Sequence[str], title: str
     axes.set_yticks([])
     axes.legend(fontsize=6, markerscale=2, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return markdown(figure, title)
+
+
+def gates(names: Sequence[str], worse_by: Sequence[float], tolerances: Sequence[float], title: str) -> Markdown:
+    """How much of its tolerance each gate used: below 0 better than before, above 1 refused."""
+    used = [
+        change / tolerance if tolerance > 0 else 2.0 * (change > 0)
+        for change, tolerance in zip(worse_by, tolerances, strict=True)
+    ]
+    figure = Figure(figsize=(5, 0.22 * len(names) + 0.8))
+    axes = figure.subplots()
+    colours = ["#b23b3b" if share > 1 else "#3b6ea8" for share in reversed(used)]
+    axes.barh(list(reversed(names)), [min(max(share, -3.0), 3.0) for share in reversed(used)], color=colours)
+    axes.axvline(1.0, color="#b23b3b", linewidth=1.0)
+    axes.axvline(0.0, color="black", linewidth=0.6)
+    axes.set_xlabel("worse, as a share of the tolerance (cut at 3)")
+    axes.set_title(title)
+    return markdown(figure, title)

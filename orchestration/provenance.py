@@ -17,9 +17,13 @@ import dagster as dg
 
 from cascade.data.contract import Dataset
 from cascade.settings import Settings
+from orchestration.base import recorded_base
 
 SETTINGS = "cascade/settings"
 """Metadata key of an asset: names of the settings it reads."""
+
+DAYS = "train_share"
+"""An asset that reads this setting is made of the base's days."""
 
 
 def reads(*settings: str) -> dict[str, Any]:
@@ -47,8 +51,13 @@ class Provenance:
             "settings": {name: str(getattr(self._settings, name)) for name in spec.metadata.get(SETTINGS, [])},
             "inputs": sorted(self.digest(dep.asset_key) for dep in spec.deps if dep.asset_key != key),
         }
+        base = recorded_base(self._settings)
+        if base is not None and base.retrained is not None and DAYS in spec.metadata.get(SETTINGS, []):
+            parts["retrained"] = base.retrained
         if not spec.deps and self._settings.own_shop:
-            parts["dataset"] = Dataset(self._settings.dataset_dir).fingerprint()
+            parts["dataset"] = Dataset(self._settings.dataset_dir).fingerprint(
+                until=None if base is None else base.days[-1], items=None if base is None else base.items
+            )
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def ordered(self) -> list[dg.AssetKey]:

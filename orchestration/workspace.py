@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -15,10 +16,11 @@ from typing import Any
 import dagster as dg
 
 from cascade.data.contract import Dataset
-from cascade.data.split import DaySplit, split_days
+from cascade.data.split import DaySplit
 from cascade.files import replacing_folder
 from cascade.settings import Settings
 from cascade.store import ModelStore
+from orchestration.base import base_of, own_days, recorded_base
 from orchestration.measure import Cost, measured
 from orchestration.progress import Report, reporter
 from orchestration.provenance import Provenance
@@ -41,10 +43,12 @@ class Making:
     metadata: dict[str, Any] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
-    def result(self) -> dg.MaterializeResult[None]:
-        """What the asset returns."""
+    def result(self, *checks: dg.AssetCheckResult) -> dg.MaterializeResult[None]:
+        """What the asset returns, with the results of the checks that it makes itself."""
         cost = {"seconds": round(self.cost.seconds, 2), "peak_memory_mb": round(self.cost.peak_mb)}
-        return dg.MaterializeResult(metadata={**self.metadata, **cost}, data_version=dg.DataVersion(self.digest))
+        return dg.MaterializeResult(
+            metadata={**self.metadata, **cost}, data_version=dg.DataVersion(self.digest), check_results=checks or None
+        )
 
 
 class Workspace:
@@ -52,27 +56,28 @@ class Workspace:
 
     def __init__(self, settings: Settings, provenance: Provenance) -> None:
         self.settings = settings
-        self._provenance = provenance
+        self.provenance = provenance
 
     # What is there
 
-    def folder(self, asset: str) -> Path:
-        """The artifact of an asset."""
-        return self.settings.artifacts_dir / asset
+    def folder(self, asset: str, part: str | None = None) -> Path:
+        """The artifact of an asset, or of one of its partitions that has a folder of its own."""
+        whole = self.settings.artifacts_dir / asset
+        return whole if part is None else whole / part
 
     def digest(self, asset: str) -> str:
         """The digest an asset's artifact has when it is current."""
-        return self._provenance.digest(dg.AssetKey(asset))
+        return self.provenance.digest(dg.AssetKey(asset))
 
     def is_current(self, asset: str, parts: Iterable[str] = ()) -> bool:
         """Whether the artifact, with all of these parts, is whole and made of what it would be made of now."""
         whole = self.recorded(asset).get("digest") == self.digest(asset)
         return whole and all((self.folder(asset) / part).exists() for part in parts)
 
-    def recorded(self, asset: str) -> dict[str, Any]:
+    def recorded(self, asset: str, part: str | None = None) -> dict[str, Any]:
         """What the artifact's provenance file says; empty where there is none that can be read."""
         try:
-            content: dict[str, Any] = json.loads((self.folder(asset) / PROVENANCE_FILE).read_text())
+            content: dict[str, Any] = json.loads((self.folder(asset, part) / PROVENANCE_FILE).read_text())
         except (FileNotFoundError, ValueError):
             return {}
         return content
@@ -89,46 +94,59 @@ class Workspace:
 
     def split(self) -> DaySplit:
         """Which days train and evaluate."""
-        return split_days(known_days(self.settings), self.settings.train_share, self.settings.kept_days)
+        return base_of(self.settings).split
 
-    def checkpoints(self, asset: str) -> Path:
+    def checkpoints(self, asset: str, digest: str | None = None) -> Path:
         """Where an interrupted training resumes from; it belongs to one digest and goes when the asset is whole."""
-        return self.settings.artifacts_dir / ".checkpoints" / f"{asset}-{self.digest(asset)}"
+        return self.settings.artifacts_dir / ".checkpoints" / f"{asset}-{digest or self.digest(asset)}"
 
     # Making
 
     @contextmanager
-    def making(self, context: dg.AssetExecutionContext, *, extend: bool = False) -> Iterator[Making]:
+    def making(
+        self,
+        context: dg.AssetExecutionContext,
+        *,
+        extend: bool = False,
+        part: str | None = None,
+        made_of: Mapping[str, str | None] | None = None,
+    ) -> Iterator[Making]:
         """Make the artifact of the running asset, whole or not at all.
 
         With `extend` the parts it has already, if made of the same, stay: an asset with partitions grows by some.
+        With `part` a partition is an artifact of its own, in a folder below the asset's. made_of: what else than code,
+        settings and inputs decides the result, such as the version it goes on from; part of its digest.
         """
         asset = context.asset_key.to_user_string()
-        target = self.folder(asset)
+        target = self.folder(asset, part)
+        made_of = dict(made_of or {})
+        digest = self.digest(asset)
+        if part is not None or made_of:
+            parts = json.dumps([digest, part, made_of], sort_keys=True)
+            digest = hashlib.sha256(parts.encode()).hexdigest()[:16]
         with replacing_folder(target) as fresh:
             if extend and self.is_current(asset):
                 shutil.copytree(target, fresh, dirs_exist_ok=True)
-            making = Making(fresh, self.digest(asset), reporter().start(asset, context.log))
+            making = Making(fresh, digest, reporter().start(asset, context.log))
             with measured() as cost:
                 yield making
             making.cost = cost
             provenance = {
                 "asset": asset,
                 "digest": making.digest,
+                "made_of": made_of,
                 "made": datetime.now(UTC).isoformat(timespec="seconds"),
                 "run_id": context.run.run_id,
                 "seconds": round(cost.seconds, 2),
                 "peak_memory_mb": round(cost.peak_mb),
             }
             (fresh / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2))
-        shutil.rmtree(self.checkpoints(asset), ignore_errors=True)
+        shutil.rmtree(self.checkpoints(asset, digest), ignore_errors=True)
         reporter().finish(asset, f"{cost.peak_mb:,.0f} MB")
 
 
 def known_days(settings: Settings) -> list[date]:
-    """All days of the shop: those on disk for one's own, those of the configuration for the built-in one."""
-    from orchestration.shop import built_in_config
-
-    if settings.own_shop:
-        return Dataset(settings.dataset_dir).days()
-    return built_in_config(settings).dates()
+    """The shop's own days that the base was chosen from; later ones on disk are the daily loop's."""
+    days = own_days(settings)
+    base = recorded_base(settings)
+    return days if base is None else [day for day in days if day <= base.days[-1]]

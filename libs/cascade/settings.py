@@ -55,6 +55,28 @@ class Settings(BaseSettings):
     evaluation_rows: int = Field(5_000, ge=100, description="interactions that an evaluation samples")
     duckdb_memory: str = Field("4GB", description="memory limit of DuckDB in the build")
 
+    # The daily loop
+    day_grace_minutes: int = Field(
+        30, ge=0, description="minutes after its end at which a day is complete where no later day has begun"
+    )
+    replay_days: int = Field(2, ge=0, description="random training days that fine-tuning replays")
+    replay_share: float = Field(0.5, ge=0, description="replayed rows, at most, as a share of the new day's")
+    holdout_share: float = Field(
+        0.1, gt=0, lt=1, description="last part of a new day that no model learns from: the gates judge on it"
+    )
+    two_tower_fine_tuning_rate: float = Field(5e-4, gt=0, description="learning rate of the query tower on a new day")
+    dlrm_fine_tuning_rate: float = Field(2e-4, gt=0, description="learning rate of the ranker on a new day")
+    gate_rows: int = Field(5_000, ge=1, description="held-out rows that the gates sample")
+    gate_slice_rows: int = Field(200, ge=1, description="rows below which a slice is not judged")
+    gate_slice_factor: float = Field(3.0, ge=1, description="how much wider the tolerances of a slice are")
+    gate_recall_tolerance: float = Field(0.01, ge=0, description="how much lower Recall@100 may be than what serves")
+    gate_ndcg_tolerance: float = Field(0.01, ge=0, description="how much lower NDCG@10 may be")
+    gate_auc_tolerance: float = Field(0.005, ge=0, description="how much lower the AUC may be")
+    gate_calibration_tolerance: float = Field(0.01, ge=0, description="how much higher the calibration error may be")
+    retrain_evaluation_days: int = Field(
+        1, ge=1, description="last complete days that a full retrain evaluates on; it trains on all before"
+    )
+
     # Addresses of the local run
     host: str = Field("127.0.0.1", description="address that services bind to")
     gateway_port: Port = Field(8000, description="port of the gateway")

@@ -13,6 +13,7 @@ from cascade.online.feast_config import feature_store
 from cascade.online.marks import mark_built
 from cascade.online.popular import write_popular
 from orchestration.assets.features import INTERACTIONS, limits, popularity
+from orchestration.base import base_of
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
 
@@ -28,7 +29,7 @@ def online_features(
     """Age, gender and top category of every user: Feast's offline files, `apply`, `materialize`."""
     settings = workspace.settings
     with workspace.making(context) as making:
-        last = workspace.dataset.days()[-1]
+        last = base_of(settings).days[-1]
         # the shop's present: the moment after its last whole day
         now = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
         offline = settings.feast_dir.absolute() / "offline"

@@ -1,20 +1,23 @@
 """Raw data: the catalog and people of the shop, and its interactions day by day."""
 
-import shutil
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
 
+from cascade.data.contract import ITEMS, LIVE_PREFIX
 from cascade.data.generator import Shop
 from cascade.data.validation import require_valid
 from cascade.settings import Settings
 from orchestration import plots
+from orchestration.base import fresh_base, record_base, recorded_base
 from orchestration.partitions import shop_days
 from orchestration.provenance import reads
 from orchestration.shop import built_in_config
 from orchestration.workspace import Workspace
 
+ITEMS_DIGEST = "items.sha256"
 _BUILT_IN = reads("shop", "shop_size", "shop_first_day", "seed")
 
 
@@ -27,11 +30,14 @@ def catalog(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Works
             require_valid(settings.dataset_dir)
         else:
             # the built-in shop is Cascade's to replace; days of another size or seed must not linger
-            shutil.rmtree(settings.dataset_dir, ignore_errors=True)
+            _remove_all_but_live_traffic(settings.dataset_dir)
             Shop.create(built_in_config(settings)).write_catalog(
                 settings.dataset_dir, lambda _, done, total: making.report(done, total)
             )
+        if recorded_base(settings) is None:
+            record_base(settings, fresh_base(settings))
         items = workspace.dataset.items()
+        (making.folder / ITEMS_DIGEST).write_text(workspace.dataset.table_digest(ITEMS))
         making.metadata |= {
             "dagster/row_count": items.num_rows,
             "users": workspace.dataset.users().num_rows,
@@ -73,3 +79,13 @@ def interactions_asset(settings: Settings) -> dg.AssetsDefinition:
         return making.result()
 
     return interactions
+
+
+def _remove_all_but_live_traffic(folder: Path) -> None:
+    """Visitors made those files; no setting makes them again."""
+    for entry in sorted(folder.rglob("*"), reverse=True):  # what a folder holds comes before it
+        if entry.is_dir() and not entry.is_symlink():
+            if not any(entry.iterdir()):
+                entry.rmdir()
+        elif not entry.name.startswith(LIVE_PREFIX):
+            entry.unlink()

@@ -8,8 +8,11 @@ import dagster as dg
 from cascade.features.item_table import ItemTable
 from cascade.features.popularity import Popularity
 from cascade.features.transforms import ContextTransform, UserTransform
+from cascade.store import ModelStore
 from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
+from cascade.store.bundles import Bundle
 from cascade.store.model_store import STABLE
+from cascade.store.release import promote
 from orchestration.assets.evaluation import evaluation, read_report
 from orchestration.assets.features import popularity
 from orchestration.assets.raw import catalog
@@ -17,10 +20,12 @@ from orchestration.assets.training import candidate_index, dlrm, two_tower
 from orchestration.provenance import reads
 from orchestration.workspace import Making, Workspace
 
+VERSION = "version.txt"
+
 
 @dg.asset(
     group_name="release",
-    code_version="1",
+    code_version="2",
     deps=[two_tower, candidate_index, evaluation],
     metadata=reads("model_store"),
     kinds={"python"},
@@ -44,7 +49,7 @@ def retrieval_bundle(
 
 
 @dg.asset(
-    group_name="release", code_version="1", deps=[dlrm, evaluation], metadata=reads("model_store"), kinds={"python"}
+    group_name="release", code_version="2", deps=[dlrm, evaluation], metadata=reads("model_store"), kinds={"python"}
 )
 def ranker_bundle(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
@@ -65,7 +70,7 @@ def ranker_bundle(
 
 @dg.asset(
     group_name="release",
-    code_version="1",
+    code_version="2",
     deps=[catalog, popularity],
     metadata=reads("model_store"),
     kinds={"python"},
@@ -96,6 +101,36 @@ def _release(
         lineage=lineage,
         metrics=scores,
     )
-    store.set_alias(service, STABLE, bundle.version)
+    serving = store.alias(service, STABLE)
+    if serving is None or not descends(store, service, serving, bundle.version):
+        promote(store, service, bundle.version)
+    note_version(making, bundle)
+    making.metadata |= {"serving": str(store.alias(service, STABLE)), **lineage}
+
+
+def descends(store: ModelStore, service: str, version: str, ancestor: str) -> bool:
+    """Whether a version is the other one or came from it, by fine-tuning or with new items."""
+    met: set[str] = set()
+    known = set(store.versions(service))
+    current: str | None = version
+    while current is not None and current not in met:
+        if current == ancestor:
+            return True
+        met.add(current)
+        current = store.manifest(service, current).parent if current in known else None
+    return False
+
+
+def note_version(making: Making, bundle: Bundle) -> None:
+    """Keep in the artifact which version it became, and show it."""
+    (making.folder / VERSION).write_text(bundle.version)
     size = sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file())
-    making.metadata |= {"version": bundle.version, "alias": STABLE, "megabytes": round(size / 2**20, 2), **lineage}
+    making.metadata |= {"version": bundle.version, "megabytes": round(size / 2**20, 2)}
+
+
+def noted_version(folder: Path) -> str | None:
+    """The version that a bundle's artifact became; None where there is no artifact."""
+    try:
+        return (folder / VERSION).read_text().strip()
+    except FileNotFoundError:
+        return None

@@ -246,7 +246,7 @@ def measure_ranker(
     gain = metrics.ndcg_at_k(metrics.hits_of(ranked, wanted), 10)
     labels = np.zeros(scores.shape, bool)
     labels[:, 0] = True
-    measured = {}
+    measured: dict[str, dict[str, float]] = {}
     for name, chosen in slices.items():
         if not chosen.any():
             measured[name] = {}

@@ -44,8 +44,8 @@ def replayed_days(training_days: Sequence[dt.date], count: int, seed: int) -> li
     """`count` random ones of the training days, or all where there are fewer; in order."""
     days = sorted(set(training_days))
     rng = np.random.default_rng([seed, _DAYS])
-    chosen = rng.choice(len(days), min(count, len(days)), replace=False) if days else []
-    return [days[n] for n in sorted(int(n) for n in chosen)]
+    chosen = rng.permutation(len(days))[:count]
+    return [days[n] for n in sorted(chosen.tolist())]
 
 
 def split_by_time(timestamp: NDArray[np.int64], share: float) -> NDArray[np.bool_]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import dagster as dg
 
 from cascade.settings import Settings
@@ -31,12 +29,14 @@ __all__ = ["BUILD_JOB", "all_assets", "base_assets", "create_definitions"]
 def base_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """What the full training makes, from data to released bundles, for the shop that the settings name."""
     modules = [raw, features, transforms, embeddings, training, evaluation, online, release]
-    return [*_loaded(modules), raw.interactions_asset(settings)]
+    loaded = [asset for asset in dg.load_assets_from_modules(modules) if isinstance(asset, dg.AssetsDefinition)]
+    return [*loaded, raw.interactions_asset(settings)]
 
 
 def all_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Every asset: those, and the daily loop's."""
-    return [*base_assets(settings), *fine_tuning.daily_assets(settings), *_loaded([new_items, adaptation])]
+    catalog = [new_items.new_items, new_items.new_items_release]
+    return [*base_assets(settings), *fine_tuning.daily_assets(settings), *catalog, adaptation.adaptation_report]
 
 
 def create_definitions(settings: Settings) -> dg.Definitions:
@@ -69,11 +69,6 @@ def create_definitions(settings: Settings) -> dg.Definitions:
         # one process: the steps share loaded libraries, and two cores gain nothing from more
         executor=dg.in_process_executor,
     )
-
-
-def _loaded(modules: list[ModuleType]) -> list[dg.AssetsDefinition]:
-    loaded = dg.load_assets_from_modules(modules)
-    return [asset for asset in loaded if isinstance(asset, dg.AssetsDefinition)]
 
 
 def _selection(assets: list[dg.AssetsDefinition]) -> dg.AssetSelection:

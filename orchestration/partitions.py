@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import dagster as dg
 
@@ -38,5 +38,6 @@ def fine_tuning_days(settings: Settings, today: date | None = None) -> dg.DailyP
         start_date=start.isoformat(),
         # partitions end with yesterday; a shop whose days lie ahead of the clock has its own all the same
         end_offset=max(0, (last - today).days + 1),
-        exclusions=[day.isoformat() for day in past if day not in present and day not in late] or None,
+        exclusions=[datetime.combine(day, time(), UTC) for day in past if day not in present and day not in late]
+        or None,
     )

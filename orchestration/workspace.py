@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -26,6 +26,12 @@ from orchestration.progress import Report, reporter
 from orchestration.provenance import Provenance
 
 PROVENANCE_FILE = "provenance.json"
+
+if TYPE_CHECKING:
+    CheckedResult = dg.MaterializeResult[None]
+else:
+    CheckedResult = dg.MaterializeResult
+    """What an asset with checks of its own is annotated with: Dagster reads the bare class alone."""
 
 
 @dataclass

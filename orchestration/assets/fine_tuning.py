@@ -24,7 +24,7 @@ from orchestration.assets.training import _summary, candidate_index, dlrm, evalu
 from orchestration.lineage import MODEL, current_catalog, predecessor
 from orchestration.partitions import fine_tuning_days
 from orchestration.provenance import reads
-from orchestration.workspace import Making, Workspace
+from orchestration.workspace import CheckedResult, Making, Workspace
 
 if TYPE_CHECKING:
     from cascade.models.dlrm import Dlrm
@@ -36,15 +36,16 @@ GROUP = "fine_tuning"
 POOL = "daily_loop"
 """Runs of the daily loop go one after another (build.py sets the limit)."""
 _GATES = ("gate_rows", "gate_slice_rows", "gate_slice_factor")
-_BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
 
 
 def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of a day, for the shop these settings name. Models and bundles wait for the day before."""
     days = fine_tuning_days(settings)
 
+    before = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True)
+
     def day_before(asset: str) -> dg.AssetDep:
-        return dg.AssetDep(asset, partition_mapping=_BEFORE)
+        return dg.AssetDep(asset, partition_mapping=before)
 
     @dg.asset(
         group_name=GROUP, code_version="1", deps=[training_rows], partitions_def=days, pool=POOL, kinds={"duckdb"}
@@ -215,7 +216,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def daily_retrieval_bundle(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
-    ) -> dg.MaterializeResult[None]:
+    ) -> CheckedResult:
         """A version of retrieval with this day's query tower; kept whatever the gates say."""
         from cascade.models.two_tower import TwoTower
 
@@ -246,9 +247,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         metadata=reads("model_store"),
         kinds={"python"},
     )
-    def daily_ranker_bundle(
-        context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
-    ) -> dg.MaterializeResult[None]:
+    def daily_ranker_bundle(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> CheckedResult:
         """A version of the ranker with this day's weights; kept whatever the gates say."""
         from cascade.models.dlrm import Dlrm
 

@@ -23,7 +23,7 @@ from orchestration.assets.training import candidate_index, item_table, two_tower
 from orchestration.lineage import INDEX, current_catalog
 from orchestration.lineage import ITEMS as TABLE
 from orchestration.provenance import reads
-from orchestration.workspace import Workspace
+from orchestration.workspace import CheckedResult, Workspace
 
 _SHOWN = 20
 
@@ -43,7 +43,7 @@ _SHOWN = 20
     ],
     kinds={"torch", "faiss"},
 )
-def new_items(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
+def new_items(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> CheckedResult:
     """Item table and index of today's catalog: what joined by the stored encoders, PCA and frozen tower."""
     from cascade.index.build import build_index
     from cascade.models.two_tower import TwoTower

@@ -86,7 +86,7 @@ class Gate:
         if self.stable is None or self.candidate is None:
             return None
         change = self.candidate - self.stable
-        return -change if HIGHER_IS_BETTER[self.metric] else change
+        return (-change if HIGHER_IS_BETTER[self.metric] else change) + 0.0  # no minus before a zero
 
 
 @dataclass(frozen=True)

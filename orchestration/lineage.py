@@ -149,12 +149,12 @@ def serving_version(workspace: Workspace, service: str, day: date) -> str | None
     day which is made again is judged as it was the first time.
     """
     stable = workspace.store.alias(service, STABLE)
-    return None if stable is None or is_as_new(workspace, service, stable, day) else stable
+    return None if stable is None or last_day(workspace, service, stable) >= day else stable
 
 
-def is_as_new(workspace: Workspace, service: str, version: str, day: date) -> bool:
-    """Whether a version learned from this day or a later one."""
-    return max(workspace.store.manifest(service, version).training_days, default=date.min) >= day
+def last_day(workspace: Workspace, service: str, version: str) -> date:
+    """The newest day that a version learned from."""
+    return max(workspace.store.manifest(service, version).training_days, default=date.min)
 
 
 def current_catalog(workspace: Workspace) -> Catalog:

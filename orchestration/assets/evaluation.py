@@ -38,7 +38,7 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         where = ContextTransform.load(workspace.folder("context_transform"))
         query = TwoTower.load(workspace.folder("two_tower")).query
         index = CandidateIndex.load(workspace.folder("candidate_index"))
-        oracle = Shop.load(settings.dataset_dir) if Shop.is_oracle_available(settings.dataset_dir) else None
+        oracle = Shop.oracle_of(settings.dataset_dir)
         report = evaluate(
             workspace.dataset,
             RetrievalArtifacts(user, query, index, items.item_ids),

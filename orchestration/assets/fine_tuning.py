@@ -285,10 +285,8 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         with workspace.making(context, part=context.partition_key, made_of=dict(versions)) as making:
             for service, version in versions.items():
                 serving = workspace.store.alias(service, STABLE)
-                newer = (
-                    serving is not None and serving != version and lineage.is_as_new(workspace, service, serving, day)
-                )
-                if not newer:
+                # a day made again, or late, does not take the place of what learned from later ones
+                if serving is None or lineage.last_day(workspace, service, serving) <= day:
                     promote(workspace.store, service, version)
                 making.metadata[service] = version
                 making.metadata[f"{service}_serves"] = str(workspace.store.alias(service, STABLE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,9 +31,7 @@ def evaluate(
 
     Example: cascade evaluate --rows 5000 --out report.json
     """
-    from cascade.data.contract import Dataset
     from cascade.data.generator import Shop
-    from cascade.data.split import split_days
     from cascade.store import ModelStore
     from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
     from cascade.training.evaluation import evaluate as measure
@@ -44,7 +43,6 @@ def evaluate(
     store = ModelStore(settings.model_store_url)
     retrieval, ranker = store.bundle("retrieval", alias), store.bundle("ranker", alias)
     dataset = Dataset(root)
-    split = split_days(dataset.days(), settings.train_share, settings.kept_days)
     to = console()
     with to.status("Evaluating") as shown:
         report = measure(
@@ -52,8 +50,8 @@ def evaluate(
             RetrievalArtifacts.load(retrieval.path),
             RankerArtifacts.load(ranker.path),
             train_days=ranker.manifest.training_days,
-            eval_days=ranker.manifest.evaluation_days or split.evaluate,
-            oracle=Shop.load(root) if Shop.is_oracle_available(root) else None,
+            eval_days=ranker.manifest.evaluation_days or _days_after(dataset, ranker.manifest.training_days),
+            oracle=Shop.oracle_of(root),
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
             progress=lambda stage: shown.update(f"Evaluating: {stage}"),
@@ -69,6 +67,18 @@ def evaluate(
         target,
     )
     to.print(f"Written to {target}", soft_wrap=True)
+
+
+def _days_after(dataset: Dataset, training_days: list[date]) -> list[date]:
+    """A fine-tuned model has learned from every day up to its last."""
+    last = max(training_days)
+    later = [day for day in dataset.days() if day > last]
+    if not later:
+        raise CommandError(
+            f"these models learned from all days to {last}, and there is none after it to evaluate them on; "
+            "Dagster shows how each day's models did on the day's held-out end"
+        )
+    return later
 
 
 def table_of(report: EvaluationReport) -> Table:

@@ -1,0 +1,183 @@
+"""How long a day of a million interactions takes to learn, and where the time goes.
+
+    python bench/fine_tuning.py [--rows 1000000] [--folder /tmp/bench]
+
+A shop of 300,000 visitors and 2,465 items from the generator; the networks have their full size and random weights,
+which costs the same as trained ones. The stages are those of Dagster's assets, by the same functions and settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from cascade.data.contract import Dataset
+from cascade.data.generator import SIZES, Shop
+from cascade.features.item_table import ItemTable
+from cascade.features.masking import Masking
+from cascade.features.point_in_time import training_rows
+from cascade.features.seen import seen_in
+from cascade.features.source import QueryLimits
+from cascade.features.spec import CONTEXT_CONTINUOUS, ITEM_CONTINUOUS, USER_CONTINUOUS
+from cascade.features.training_set import TrainingSet
+from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
+from cascade.index.build import build_index
+from cascade.models import Dlrm, DlrmConfig, TwoTower, TwoTowerConfig
+from cascade.settings import Settings
+from cascade.store import ModelStore
+from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from cascade.training.fine_tuning import FineTuning, fine_tune_dlrm, fine_tune_two_tower
+from cascade.training.gates import (
+    RANKER_METRICS,
+    RETRIEVAL_METRICS,
+    Tolerances,
+    judge,
+    judged_rows,
+    measure_ranker,
+    measure_retrieval,
+    slices_of,
+)
+from cascade.training.replay import fine_tuning_rows, replayed_days, split_by_time
+
+DAYS = 4  # two that trained, one that evaluated, the new one
+LIMITS = QueryLimits(memory="4GB")
+SEED = 7
+
+
+def main() -> None:
+    """Prepare, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="interactions of the new day, about")
+    parser.add_argument("--folder", type=Path, default=None, help="where to work; kept, and used again")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as aside:
+        run(given.rows, given.folder or Path(aside))
+
+
+def run(rows: int, folder: Path) -> None:
+    """Everything in `folder`."""
+    dataset = shop(rows, folder / "shop")
+    days = dataset.days()
+    train, evaluate, day = days[:2], days[2], days[3]
+    seen = seen_in(dataset, train, limits=LIMITS)
+    user = UserTransform.fit(seen.users, dataset.items().column("category_l1").to_pylist())
+    item = ItemTransform.fit(dataset.items(), seen.item_ids.to_pylist())
+    where = ContextTransform.fit(seen.devices)
+    rng = np.random.default_rng(SEED)
+    image, text = rng.normal(size=(2, dataset.items().num_rows, 64)).astype(np.float32) / 8
+    items = ItemTable.build(dataset.items(), item, image, text)
+    older = {}
+    for name, some in (("train", train), ("evaluate", [evaluate])):
+        path = folder / f"{name}.parquet"
+        if not path.exists():
+            training_rows(dataset, some, path, limits=LIMITS)
+        older[name] = TrainingSet.build(path, user, where, items, masking=Masking(SEED), folder=folder / f"{name}_set")
+    torch.manual_seed(SEED)
+    towers = TwoTower(
+        TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS))
+    )
+    towers.query.candidate_fingerprint = towers.candidate.fingerprint()
+    towers.eval()
+    dlrm = Dlrm(
+        DlrmConfig(
+            user.cardinalities, item.cardinalities, where.cardinalities,
+            len(USER_CONTINUOUS), len(ITEM_CONTINUOUS), len(CONTEXT_CONTINUOUS),
+        )
+    ).eval()  # fmt: skip
+    vectors = towers.candidate.predict(items.categorical, items.continuous, items.image, items.text)
+    index, _ = build_index(vectors, source=towers.candidate.fingerprint())
+    stable = RetrievalArtifacts(user, towers.query, index, items.item_ids)
+    ranker = RankerArtifacts(user, where, items, dlrm)
+    measure(dataset, day, train, folder, older, towers, stable, ranker)
+
+
+def measure(dataset, day, train, folder, older, towers, stable, ranker) -> None:  # type: ignore[no-untyped-def]
+    """The stages of a day, timed."""
+    settings = Settings(_env_file=None)
+    fine_tuning = FineTuning().with_rates(settings.two_tower_fine_tuning_rate, settings.dlrm_fine_tuning_rate)
+    spent: dict[str, float] = {}
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        spent[stage] = time.perf_counter() - started
+
+    user, where, items = ranker.user_transform, ranker.context_transform, ranker.items
+    with timed("daily_rows: point-in-time features (DuckDB)"):
+        path = folder / "rows.parquet"
+        stats = training_rows(dataset, [day], path, limits=LIMITS)
+    with timed("fine_tuning_set: split, encode, mask, replay, save"):
+        table = pq.read_table(path)
+        held_out = split_by_time(np.asarray(table.column("timestamp"), np.int64), settings.holdout_share)
+        kept = folder / "kept.parquet"
+        pq.write_table(table.filter(pa.array(~held_out)), kept)
+        new = TrainingSet.build(kept, user, where, items, masking=Masking(SEED))
+        chosen = replayed_days(train, settings.replay_days, SEED)
+        rows = fine_tuning_rows(new, older["train"], chosen, older["evaluate"], settings.replay_share, SEED)
+        (folder / "set").mkdir(exist_ok=True)
+        rows.save(folder / "set")
+        rows = TrainingSet.load(folder / "set")
+    with timed("fine_tuned_two_tower: one epoch"):
+        tuned_towers, first = fine_tune_two_tower(towers, rows, items, fine_tuning.two_tower, seed=SEED)
+    judged = judged_rows(table.filter(pa.array(held_out)), [items], settings.gate_rows, SEED)
+    slices = slices_of(judged, user, items)
+    tuned = RetrievalArtifacts(user, tuned_towers.query, stable.index, stable.item_ids)
+    with timed("fine_tuned_two_tower: gates"):
+        judge(
+            ("stable", measure_retrieval(judged, stable, slices)),
+            ("tuned", measure_retrieval(judged, tuned, slices)),
+            slices, RETRIEVAL_METRICS, Tolerances(),
+        )  # fmt: skip
+    with timed("fine_tuned_dlrm: one epoch"):
+        tuned_dlrm, second = fine_tune_dlrm(ranker.dlrm, rows, items, fine_tuning.dlrm, seed=SEED)
+    new_ranker = RankerArtifacts(user, where, items, tuned_dlrm)
+    with timed("fine_tuned_dlrm: gates"):
+        judge(
+            ("stable", measure_ranker(judged, stable, ranker, slices)),
+            ("tuned", measure_ranker(judged, stable, new_ranker, slices)),
+            slices, RANKER_METRICS, Tolerances(),
+        )  # fmt: skip
+    with timed("daily bundles: write, hash, verify"):
+        store = ModelStore(folder / "models")
+        store.write("retrieval", tuned.save, training_days=[day], lineage=tuned.lineage)
+        store.write("ranker", new_ranker.save, training_days=[day], lineage=new_ranker.lineage)
+    total = sum(spent.values())
+    print(
+        f"{stats.rows:,} rows of the day, {len(rows):,} learned from ({len(rows) - len(new):,} replayed), "
+        f"{len(judged):,} judged; {first.steps} and {second.steps} steps; {len(user.user_ids):,} users"
+    )
+    print("| stage | seconds | share |\n| --- | ---: | ---: |")
+    for stage, seconds in spent.items():
+        print(f"| {stage} | {seconds:.1f} | {100 * seconds / total:.0f} % |")
+    print(f"| **all** | **{total:.1f}** | |")
+    print(f"resident memory now: {psutil.Process().memory_info().rss / 2**20:,.0f} MiB")
+
+
+def shop(rows: int, folder: Path) -> Dataset:
+    """The seed shop's visitors and catalog, as many days as are needed, without pictures."""
+    config = replace(SIZES["seed"], days=DAYS, interactions_per_user_day=SIZES["seed"].interactions_per_user_day)
+    config = replace(config, interactions_per_user_day=config.interactions_per_user_day * rows / 930_000)
+    if not (folder / "interactions").is_dir():
+        made = Shop.create(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(made.people.table, folder / "users.parquet")
+        pq.write_table(made.catalog.table, folder / "items.parquet")
+        for day in config.dates():
+            made.write_day(folder, day)
+    return Dataset(folder)
+
+
+if __name__ == "__main__":
+    main()

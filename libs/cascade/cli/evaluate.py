@@ -23,6 +23,10 @@ def evaluate(
         typer.Option(min=100, help="Interactions to sample. Default: CASCADE_EVALUATION_ROWS."),
     ] = None,
     alias: Annotated[str, typer.Option(help="Which bundles: stable, canary or previous.")] = "stable",
+    exclude_seen: Annotated[
+        bool,
+        typer.Option("--exclude-seen", help="Leave out what a visitor met before, as the filter does when serving."),
+    ] = False,
 ) -> None:
     """Measure the models that serve against popularity, item-kNN and, on a generated shop, the oracle.
 

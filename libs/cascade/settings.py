@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
     auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
-    evaluation_rows: int = Field(5_000, ge=100, description="interactions that an evaluation samples")
+    evaluation_rows: int = Field(3_000, ge=100, description="interactions that an evaluation samples")
     duckdb_memory: str = Field("4GB", description="memory limit of DuckDB in the build")
 
     # Addresses of the local run

@@ -60,6 +60,7 @@ def evaluate(
             oracle=Shop.load(root) if Shop.is_oracle_available(root) else None,
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
+            exclude_seen=exclude_seen,
             progress=lambda stage: shown.update(f"Evaluating: {stage}"),
         )
     to.print(table_of(report))

@@ -46,6 +46,8 @@ class RunStatus(BaseModel):
     run_id: str
     pid: int
     phase: Phase
+    shop: str = ""
+    """where the data of the run lies"""
     parts: list[PartStatus] = []
 
     def part(self, name: str) -> PartStatus:

@@ -60,12 +60,14 @@ class Plan:
 
     build: program and environment, or None for nothing to build
     prepare: checks before anything starts (an external Redis that must answer)
+    shop: where the data lies, for whoever asks what runs
     """
 
     before: Sequence[Part]
     after: Sequence[Part]
     build: tuple[Sequence[str], dict[str, str]] | None = None
     prepare: Callable[[], None] = field(default=lambda: None)
+    shop: str = ""
 
 
 class Supervisor:
@@ -256,6 +258,7 @@ class Supervisor:
                 run_id=self._run_id,
                 pid=os.getpid(),
                 phase=self._phase,
+                shop=self._plan.shop,
                 parts=[self._status(supervised) for supervised in self._parts],
             )
         )

@@ -58,6 +58,7 @@ def plan(settings: Settings, options: Options) -> Plan:
         build=build_command(settings),
         after=[*services, *([dagster_part(settings)] if options.dagster else [])],
         prepare=lambda: require_redis(settings),
+        shop=str(settings.dataset_dir),
     )
 
 
@@ -103,6 +104,9 @@ def already_ready(folder: RunFolder, settings: Settings, console: Console) -> bo
         raise AlreadyRunning(
             f"another `cascade up` holds {folder.path.parent} and is {phase}; wait for it, or `cascade down`"
         )
+    wanted = str(absolute(settings).dataset_dir)
+    if status.shop not in ("", wanted):
+        raise AlreadyRunning(f"Cascade already runs with the shop at {status.shop}; `cascade down` before another shop")
     console.print(f"Cascade already runs (process {status.pid}).")
     announce(settings, folder, console)
     return True

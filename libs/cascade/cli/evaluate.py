@@ -56,6 +56,7 @@ def evaluate(
             oracle=Shop.load(root) if Shop.is_oracle_available(root) else None,
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
+            weights=settings.event_weights,
             progress=lambda stage: shown.update(f"Evaluating: {stage}"),
         )
     to.print(table_of(report))

@@ -67,7 +67,8 @@ def count_popularity(
     top_n: int = TOP_N,
     limits: QueryLimits | None = None,
 ) -> Popularity:
-    """Count the interactions of `days` with items of the catalog, but the negative ones; keep the best `top_n` of each ranking.
+    """Count the interactions of `days` with items of the catalog, but the negative ones; keep the best `top_n` of each
+    ranking.
 
     Raises FeatureInputError when top_n is below 1, there are no days, or a day is not in the dataset.
     """

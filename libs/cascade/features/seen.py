@@ -30,7 +30,10 @@ class Seen:
 
 
 def seen_in(dataset: InteractionSource, days: Collection[dt.date], *, limits: QueryLimits | None = None) -> Seen:
-    """The users, items and devices of the given days' rows to train on. Raises FeatureInputError when a day is not in the dataset."""
+    """The users, items and devices of the given days' rows to train on.
+
+    Raises FeatureInputError when a day is not in the dataset.
+    """
     files = {"files": files_of(dataset, days), "negative": list(NEGATIVE_EVENT_TYPES)}
     with session(limits) as connection:
         connection.register("users_given", dataset.users())

@@ -68,11 +68,7 @@ def absolute(settings: Settings) -> Settings:
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The settings as the environment that gives the same settings to a child."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
-    return {
-        f"CASCADE_{name.upper()}": _as_text(value)
-        for name, value in values.items()
-        if value is not None
-    }
+    return {f"CASCADE_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
 
 
 def _as_text(value: object) -> str:

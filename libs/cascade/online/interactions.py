@@ -1,8 +1,8 @@
 """What a user did: one atomic step to write it, and what reads it back.
 
 The step sets the item's bits in the user's Bloom filter, puts the item first among the recent ones, notes a click on a
-list for the list's impression, and appends the event to the stream. It is a Lua script, so that either all of it happens or none; plain EVAL scripts run on Redis 6.2
-and later and on Valkey.
+list for the list's impression, and appends the event to the stream. It is a Lua script, so that either all of it
+happens or none; plain EVAL scripts run on Redis 6.2 and later and on Valkey.
 """
 
 from __future__ import annotations

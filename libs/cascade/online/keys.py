@@ -5,8 +5,8 @@
 | cascade:seen:{user} | string | bitmap of the user's Bloom filter | `seen_ttl_s` (7 days), from the last interaction |
 | cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
 | cascade:events | stream | one entry an interaction | trimmed by its readers |
-| cascade:impressions | stream | one entry a recommendation, field `payload`: JSON of api.impressions | trimmed likewise |
-| cascade:dead-letters | stream | entries that could not be used: `stream`, `id`, `reason`, `tries`, `entry.<field>` | length |
+| cascade:impressions | stream | one entry a list shown: `payload`, JSON of api.impressions | trimmed likewise |
+| cascade:dead-letters | stream | what could not be used: `stream`, `id`, `reason`, `tries`, `entry.<field>` | length |
 | cascade:clicked:{request} | set | item ids clicked in the list of that request | CLICKED_TTL_S, from the last click |
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |

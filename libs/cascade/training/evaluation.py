@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 from cascade.data.contract import Dataset
 from cascade.features.item_table import ItemTable
 from cascade.features.point_in_time import training_rows
-from cascade.features.spec import NEGATIVE_EVENT_TYPES
+from cascade.features.spec import DEVICES, NEGATIVE_EVENT_TYPES, Encoded
 from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
-from cascade.features.spec import DEVICES, Encoded
 from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.index.interface import CandidateIndex
 from cascade.models.dlrm import Dlrm

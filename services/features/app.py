@@ -6,6 +6,8 @@ uvicorn --factory services.features.app:create_app
 from __future__ import annotations
 
 import asyncio
+import logging
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -35,6 +37,12 @@ def load_catalog(folder: Path) -> Catalog:
     return {item_id: row["category_l1"] for item_id, row in GatewayArtifacts.load(folder).items.items()}
 
 
+def _quiet_feast() -> None:
+    """Of each push Feast tells that it looked at its registry, and it shows every deprecation of the ibis it uses."""
+    logging.getLogger("feast").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
+
+
 def create_app(settings: FeaturesSettings | None = None) -> FastAPI:
     """The app; settings come from the environment where none are given."""
     settings = settings or FeaturesSettings()
@@ -62,6 +70,7 @@ def create_app(settings: FeaturesSettings | None = None) -> FastAPI:
                 await asyncio.to_thread(worker.warm_up)
             except CascadeError as error:
                 log.warning("user features are not there yet", error=str(error))
+            _quiet_feast()
             worker.start()
             log.info("worker reads", name=worker.name)
             try:

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cascade.features.top_category import EVENT_WEIGHTS
+
 REDIS_HOST = "127.0.0.1"
 """Where the Redis that Cascade starts listens, whatever `host` is: it asks for no password."""
 
@@ -42,6 +44,10 @@ class Settings(BaseSettings):
     )
 
     # Features and models
+    event_weights: dict[str, int] = Field(
+        dict(EVENT_WEIGHTS),
+        description="what an event of each type adds to its category in `top_category` (JSON); others add 1",
+    )
     mask_share: float = Field(0.05, ge=0, lt=1, description="share of training rows masked as cold; devices likewise")
     text_encoder: str = Field("all-MiniLM-L6-v2", description="sentence-transformers model: name or local folder")
     image_encoder: str = Field(
@@ -61,8 +67,12 @@ class Settings(BaseSettings):
     retrieval_port: Port = Field(8001, description="port of the retrieval service")
     filter_port: Port = Field(8002, description="port of the filter")
     ranker_port: Port = Field(8003, description="port of the ranker")
+    features_port: Port = Field(8004, description="port of the features worker")
     dagster_port: Port = Field(3000, description="port of Dagster's page")
     redis_port: Port = Field(8379, description="port of the Redis that `cascade up` starts")
+    redis_appendfsync: Literal["always", "everysec", "no"] = Field(
+        "always", description="when that Redis syncs its file; `always`: no answered click is lost, even by kill -9"
+    )
 
     @property
     def own_shop(self) -> bool:

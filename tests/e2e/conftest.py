@@ -16,7 +16,7 @@ import pytest
 
 from cascade.settings import Settings
 
-PARTS = ("gateway", "retrieval", "filter", "ranker", "dagster", "redis")
+PARTS = ("gateway", "retrieval", "filter", "ranker", "features", "dagster", "redis")
 
 
 @dataclass(frozen=True)

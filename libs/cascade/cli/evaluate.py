@@ -61,6 +61,7 @@ def evaluate(
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
             exclude_seen=exclude_seen,
+            weights=settings.event_weights,
             progress=lambda stage: shown.update(f"Evaluating: {stage}"),
         )
     to.print(table_of(report))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from pydantic import SecretStr
 from cascade.local.probes import Probe, http_probe, http_url, redis_probe
 from cascade.settings import REDIS_HOST, Settings
 
-REDIS, RETRIEVAL, FILTER, RANKER, GATEWAY, DAGSTER = (
+REDIS, RETRIEVAL, FILTER, RANKER, GATEWAY, FEATURES, DAGSTER = (
     "redis",
     "retrieval",
     "filter",
     "ranker",
     "gateway",
+    "features",
     "dagster",
 )
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -66,11 +68,14 @@ def absolute(settings: Settings) -> Settings:
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The settings as the environment that gives the same settings to a child."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
-    return {
-        f"CASCADE_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for name, value in values.items()
-        if value is not None
-    }
+    return {f"CASCADE_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
+
+
+def _as_text(value: object) -> str:
+    """As the environment holds it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def build_command(settings: Settings) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -82,7 +87,7 @@ def redis_part(settings: Settings) -> Part:
     """The Redis that this run starts. Raises RedisNotFound where no server can be found."""
     from cascade.online.server import RedisServer
 
-    server = RedisServer(settings.redis_dir, settings.redis_port, REDIS_HOST)
+    server = RedisServer(settings.redis_dir, settings.redis_port, REDIS_HOST, settings.redis_appendfsync)
     server.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Part(
         name=REDIS,
@@ -123,6 +128,11 @@ def one_process_part(settings: Settings) -> Part:
     )
 
 
+def features_part(settings: Settings) -> Part:
+    """The features worker: a process of its own in either form of the run."""
+    return _service(settings, FEATURES)
+
+
 def dagster_part(settings: Settings) -> Part:
     """Dagster's page, daemon and code server."""
     command = python(
@@ -159,6 +169,12 @@ def _service_environment(settings: Settings, name: str) -> dict[str, str]:
             "RANKER_URL": http_url(settings.host, settings.ranker_port),
             "FEAST_REGISTRY": str(settings.feast_dir / "registry.db"),
             "IMAGES_DIR": str(settings.dataset_dir / "images"),
+        }
+    if name == FEATURES:
+        values |= {
+            "DATASET": str(settings.dataset_dir),
+            "FEAST_REGISTRY": str(settings.feast_dir / "registry.db"),
+            "EVENT_WEIGHTS": json.dumps(settings.event_weights),
         }
     return {f"CASCADE_{name.upper()}_{key}": value for key, value in values.items()}
 

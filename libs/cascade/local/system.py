@@ -20,6 +20,7 @@ from cascade.local.parts import (
     absolute,
     build_command,
     dagster_part,
+    features_part,
     one_process_part,
     redis_address,
     redis_part,
@@ -50,13 +51,13 @@ def run_folder(settings: Settings) -> RunFolder:
 
 
 def plan(settings: Settings, options: Options) -> Plan:
-    """Redis, unless one is given; the build; the services; Dagster."""
+    """Redis, unless one is given; the build; the services; the features worker; Dagster."""
     settings = absolute(settings)
     services = [one_process_part(settings)] if options.one_process else service_parts(settings)
     return Plan(
         before=[] if settings.redis_url is not None else [redis_part(settings)],
         build=build_command(settings),
-        after=[*services, *([dagster_part(settings)] if options.dagster else [])],
+        after=[*services, features_part(settings), *([dagster_part(settings)] if options.dagster else [])],
         prepare=lambda: require_redis(settings),
         shop=str(settings.dataset_dir),
     )

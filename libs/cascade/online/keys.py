@@ -5,6 +5,7 @@
 | cascade:seen:{user} | string | bitmap of the user's Bloom filter | `seen_ttl_s` (7 days), from the last interaction |
 | cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
 | cascade:events | stream | one entry an interaction | trimmed by its readers |
+| cascade:impressions | stream | one entry a recommendation: `payload`, JSON | the newest, about `impressions_kept` |
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
@@ -25,6 +26,7 @@ RECENT_MAX = 50
 """Recent items kept for each user."""
 
 EVENTS = f"{_PREFIX}:events"
+IMPRESSIONS = f"{_PREFIX}:impressions"
 POPULAR_GLOBAL = f"{_PREFIX}:popular:global"
 
 

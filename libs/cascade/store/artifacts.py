@@ -6,6 +6,7 @@ Imports are those of the service alone: the gateway's bundle needs neither torch
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,12 +52,7 @@ class RetrievalArtifacts:
     item_ids: list[str]
 
     def __post_init__(self) -> None:
-        trained_against, built_from = self.query_tower.candidate_fingerprint, self.index.source
-        if trained_against is None or trained_against != built_from:
-            raise LineageMismatch(
-                f"the query tower was trained against candidate tower {_short(trained_against)} and the index built "
-                f"from {_short(built_from)}; bundle the two of one training"
-            )
+        _require_same_tower(self.query_tower.candidate_fingerprint, self.index.source)
         if len(self.item_ids) != self.index.count:
             raise BundleCorrupt(f"{len(self.item_ids)} item ids for an index of {self.index.count} vectors")
 
@@ -156,6 +152,29 @@ class GatewayArtifacts:
     def load(cls, folder: Path) -> GatewayArtifacts:
         """Read the parts."""
         return cls.from_catalog(pq.read_table(folder / _CATALOG), Popularity.load(folder / _POPULARITY))
+
+
+def require_one_lineage(service: str, folder: Path) -> None:
+    """What `RetrievalArtifacts` requires of its parts, read from their headers: no network is loaded.
+
+    Raises LineageMismatch. A folder without the two headers is for `load` to refuse.
+    """
+    if service != "retrieval":
+        return
+    try:
+        tower = json.loads((folder / _QUERY_TOWER / "config.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / _INDEX / "index.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    _require_same_tower(tower.get("config", {}).get("candidate_fingerprint"), index.get("source"))
+
+
+def _require_same_tower(trained_against: str | None, built_from: str | None) -> None:
+    if trained_against is None or trained_against != built_from:
+        raise LineageMismatch(
+            f"the query tower was trained against candidate tower {_short(trained_against)} and the index built "
+            f"from {_short(built_from)}; bundle the two of one training"
+        )
 
 
 def _short(fingerprint: str | None) -> str:

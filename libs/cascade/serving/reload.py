@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -161,6 +162,7 @@ class BundleHolder(Generic[T]):
                 return False
             except Exception as error:  # a defect in a bundle may raise anything: all of it refuses the bundle
                 self._refuse(wanted, error)
+                traceback.clear_frames(error.__traceback__)  # whoever keeps the error must not keep half a bundle
                 return False
             self._swap(loaded)
             return True

@@ -31,11 +31,13 @@ async def test_a_ranking(app_settings: RankerSettings, publish: Callable[[int], 
         ranked = RankResponse.model_validate_json((await client.post("/v1/rank", json=BODY)).content)
         assert len(ranked.item_ids) == len(ranked.scores) == 5
         assert ranked.scores == sorted(ranked.scores, reverse=True)
+        assert ranked.propensities == [1.0] * 5
         assert (ranked.unknown, ranked.version, ranked.track) == (1, version, "stable")
         assert ranked.timing.compute_ms > 0
         diverse = {**BODY, "diversity": {"temperature": 2.0, "seed": 4}}
-        first, again = [(await client.post("/v1/rank", json=diverse)).json()["item_ids"] for _ in range(2)]
-        assert first == again
+        first, again = [(await client.post("/v1/rank", json=diverse)).json() for _ in range(2)]
+        assert first["item_ids"] == again["item_ids"]
+        assert all(0 < chance < 1 for chance in first["propensities"])
         metrics = (await client.get("/metrics")).text
         assert 'cascade_unknown_ids_total{service="ranker"} 3.0' in metrics
         assert f'version="{version}"' in metrics

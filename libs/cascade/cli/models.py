@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from cascade.store.bundles import Manifest
     from cascade.store.release import Release
 
-_METRICS_LISTED = 2
+_LISTED = {
+    "retrieval": ("two_tower_recall_at_100", "two_tower_ndcg_at_10"),
+    "ranker": ("ranker_auc", "cascade_ndcg_at_10"),
+}
+"""Metrics that a list has room for; of a version without them the first two."""
 
 app = typer.Typer(no_args_is_help=True, help="Model versions: list, show, promote, rollback, retain.")
 
@@ -155,8 +159,7 @@ def versions_table(store: ModelStore, service: str) -> Table:
             rows.append(("", (version, names, "", "", "", f"refused: {type(error).__name__}")))
             continue
         created = f"{manifest.created:%Y-%m-%d %H:%M}"
-        metrics = dict(list(manifest.metrics.items())[:_METRICS_LISTED])
-        columns = (version, names, created, manifest.parent or "–", _days(manifest), _metrics(metrics))
+        columns = (version, names, created, manifest.parent or "–", _days(manifest), _metrics(manifest))
         rows.append((manifest.created.isoformat(), columns))
     for _, row in sorted(rows, reverse=True):
         table.add_row(*row)
@@ -199,5 +202,11 @@ def _days(manifest: Manifest) -> str:
     return str(days[0]) if len(days) == 1 else f"{len(days)}: {days[0]:%m-%d} to {days[-1]:%m-%d}"
 
 
-def _metrics(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()) or "–"
+def _metrics(manifest: Manifest) -> str:
+    chosen = [name for name in _LISTED.get(manifest.service, ()) if name in manifest.metrics]
+    shown = chosen or list(manifest.metrics)[:2]
+    return ", ".join(f"{_short(name)} {manifest.metrics[name]:.3f}" for name in shown) or "–"
+
+
+def _short(metric: str) -> str:
+    return metric.removeprefix("two_tower_").removeprefix("cascade_").removeprefix("ranker_").replace("_at_", "@")

@@ -39,7 +39,7 @@ def tell(settings: Settings, service: str) -> Told | None:
         with httpx.Client(base_url=address, timeout=_TIMEOUT_S, trust_env=False) as client:
             answer = client.post(_PATH, headers={"authorization": f"Bearer {token}"}).raise_for_status()
             found = answer.json()["bundles"][service]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         return Told(service, None, f"it gave no answer ({error or type(error).__name__})")
     return Told(service, found["version"], found["refused"])
 

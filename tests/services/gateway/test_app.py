@@ -1,14 +1,18 @@
 """The public API as a client sees it: the real app over the services' messages."""
 
 import asyncio
+import gc
 import time
+import weakref
 from dataclasses import replace
+from typing import get_args
 
 import httpx
 import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from cascade.api.common import EventType
 from cascade.api.gateway import RecommendationResponse
 from cascade.online import keys
 from cascade.online.impressions import impression_of
@@ -186,6 +190,30 @@ async def test_popular_items_without_redis(client):
     assert (await client.get("/v1/popular")).json()["items"][0]["item_id"] == "item-01"
     assert (await client.get("/v1/popular", params={"category": "none such"})).json()["items"] == []
     assert metric((await client.get("/metrics")).text, "cascade_popular_fallbacks_total") == 3
+
+
+@pytest.mark.parametrize("event_type", get_args(EventType))
+async def test_each_type_of_event_reaches_the_filter(client, services, event_type):
+    body = {"user_id": "u-1", "item_id": "item-04", "event_type": event_type, "request_id": "req-1"}
+    assert (await client.post("/v1/interactions", json=body)).status_code == 202
+    (event,) = services.stages.recorded
+    assert (event.event_type, event.request_id) == (event_type, "req-1")
+
+
+async def test_the_old_catalog_leaves_memory_when_a_new_one_serves(model_store, settings, services, tmp_path):
+    app = create_app(settings.model_copy(update={"alias_poll_s": 3600}), services.transports())
+    async with app.router.lifespan_context(app):
+        holder = app.state.gateway.holder
+        old = weakref.ref(holder.current.value.catalog)
+        artifacts = GatewayArtifacts.load(tmp_path / "models" / "gateway" / holder.version)
+        fewer = replace(artifacts, items={key: row for key, row in artifacts.items.items() if key < "item-10"})
+        promote(model_store, "gateway", model_store.write("gateway", fewer.save, training_days=[]).version)
+        gc.disable()  # it goes at once: a frozen heap is never searched for cycles
+        try:
+            assert await holder.refresh()
+            assert old() is None
+        finally:
+            gc.enable()
 
 
 async def test_forgetting_history(client, services):

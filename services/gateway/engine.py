@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from cascade.api.common import Context, UserFeatures
@@ -134,7 +135,7 @@ class Recommender:
             with trace.timed("metadata"):
                 items = [self._show(placed) for placed in ranked]
         if ranked:
-            self._ports.impressions.shown(_impression(request_id, request.user_id, context, ranked, trace))
+            self._ports.impressions.shown(partial(_impression, request_id, request.user_id, context, ranked, trace))
         for stage, seconds in trace.seconds.items():
             self._observer.stage(stage, seconds)
         return RecommendationResponse.model_construct(

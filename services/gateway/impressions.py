@@ -51,21 +51,21 @@ class ImpressionLog:
     ) -> None:
         self._append = append
         self._observer = observer
-        self._waiting: asyncio.Queue[Impression] = asyncio.Queue(bound)
+        self._waiting: asyncio.Queue[Callable[[], Impression]] = asyncio.Queue(bound)
         self._batch = batch
         self._drain_s = drain_s
-        self._writing: list[Impression] = []
+        self._writing: list[Callable[[], Impression]] = []
         self._store_is_down = False
         self._closed = False
         self._task = asyncio.create_task(self._write(), name="write impressions")
 
-    def shown(self, impression: Impression) -> None:
-        """Take an impression, or shed it; returns at once and never raises."""
+    def shown(self, make: Callable[[], Impression]) -> None:
+        """Take an impression, or shed it; returns at once and never raises. It is made when it is written."""
         if self._closed:
             self._observer.impressions_shed(1, "closing")
             return
         try:
-            self._waiting.put_nowait(impression)
+            self._waiting.put_nowait(make)
         except asyncio.QueueFull:
             self._observer.impressions_shed(1, "full")
 
@@ -90,7 +90,7 @@ class ImpressionLog:
                 self._writing.append(self._waiting.get_nowait())
             count = len(self._writing)
             try:
-                await self._append(self._writing)
+                await self._append([make() for make in self._writing])
             except OnlineStoreDown as error:
                 self._observer.impressions_shed(count, "store")
                 self._tell(down=True, error=str(error))

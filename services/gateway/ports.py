@@ -10,6 +10,7 @@ StageError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cascade.api.common import UserFeatures
@@ -126,8 +127,8 @@ class PopularItems(Protocol):
 class Impressions(Protocol):
     """Where lists that were shown are logged."""
 
-    def shown(self, impression: Impression) -> None:
-        """Take note; returns at once and never raises."""
+    def shown(self, make: Callable[[], Impression]) -> None:
+        """Take note; returns at once and never raises. The message is made later, off the answer's way."""
 
 
 class Observer(Protocol):

@@ -54,8 +54,8 @@ def propensities(probabilities: Scores, drawn: Positions, temperature: float) ->
     with np.errstate(over="ignore"):  # an infinite ratio is a chance of 0
         # Weights relative to the drawn item's: only differences of logs are exponentiated, whatever the temperature.
         ratios = np.exp((log_p[None, :] - log_p[drawn][:, None]) / temperature)  # [K, N]
-    ratios[place[None, :] < np.arange(len(drawn))[:, None]] = 0.0
-    chances: Propensities = 1.0 / ratios.sum(axis=1)
+        ratios[place[None, :] < np.arange(len(drawn))[:, None]] = 0.0
+        chances: Propensities = 1.0 / ratios.sum(axis=1)
     return chances
 
 

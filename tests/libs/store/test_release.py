@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.store import ModelStore, bundles
@@ -171,6 +171,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(steps)
 def test_after_any_steps_and_crashes_what_the_aliases_name_is_whole(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int | None]]

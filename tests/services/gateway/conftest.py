@@ -129,8 +129,8 @@ class FakeStages:
         chances = [1.0 if request.diversity is None else 1 / (2 + place) for place in range(len(ids))]
         return RankResponse(item_ids=ids, scores=scores, propensities=chances, unknown=0, version="d1", timing=TIMING)
 
-    def shown(self, impression: Impression) -> None:
-        self.impressions.append(impression)
+    def shown(self, make: Callable[[], Impression]) -> None:
+        self.impressions.append(make())
 
 
 @dataclass

@@ -275,7 +275,8 @@ async def test_ready_with_its_dependencies_states(client, services):
 
 
 async def test_lists_shown_are_in_the_stream(model_store, open_gateway, redis_url):
-    async with open_gateway(redis_url=SecretStr(redis_url)) as client, Redis.from_url(redis_url) as redis:
+    patient = {"redis_url": SecretStr(redis_url), "redis_timeout_ms": 20_000}
+    async with open_gateway(**patient) as client, Redis.from_url(redis_url) as redis:
         for number in range(3):
             answer = await client.post(
                 "/v1/recommendations", json={"user_id": "u-1", "k": 4}, headers={"x-request-id": f"req-{number}"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ranker.rerank import propensities, sample, top_k
@@ -93,6 +93,7 @@ def test_propensities_are_those_worked_out_by_hand() -> None:
     assert propensities(scores, np.array([], np.intp), 1.0).tolist() == []
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30).map(lambda p: np.array(p, np.float32)),
     st.integers(1, 40),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
-import httpx
-
 from cascade.local.parts import GATEWAY
+from cascade.local.probes import post
 from cascade.local.state import RunFolder
 from cascade.local.system import run_folder
 from cascade.settings import Settings
@@ -35,11 +35,9 @@ def tell(settings: Settings, service: str) -> Told | None:
     if address is None or token is None:
         return None
     try:
-        # Proxies of the environment are for the world outside, not for one's own machine.
-        with httpx.Client(base_url=address, timeout=_TIMEOUT_S, trust_env=False) as client:
-            answer = client.post(_PATH, headers={"authorization": f"Bearer {token}"}).raise_for_status()
-            found = answer.json()["bundles"][service]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        answer = json.loads(post(address + _PATH, {"authorization": f"Bearer {token}"}, _TIMEOUT_S))
+        found = answer["bundles"][service]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return Told(service, None, f"it gave no answer ({error or type(error).__name__})")
     return Told(service, found["version"], found["refused"])
 

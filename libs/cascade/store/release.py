@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cascade.store.artifacts import require_one_lineage
 from cascade.store.errors import BundleRefused, NothingBefore
+from cascade.store.lineage import require_one_lineage
 from cascade.store.model_store import PREVIOUS, STABLE, ModelStore
 
 

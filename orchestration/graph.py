@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from cascade.settings import Settings
-from orchestration import checks
+from orchestration import checks, release_jobs
 from orchestration.assets import embeddings, evaluation, features, online, raw, release, training, transforms
 from orchestration.provenance import Provenance
 from orchestration.workspace import Workspace
@@ -29,7 +29,8 @@ def create_definitions(settings: Settings) -> dg.Definitions:
         jobs=[
             dg.define_asset_job(
                 BUILD_JOB, selection=dg.AssetSelection.all(), description="everything, from data to released bundles"
-            )
+            ),
+            *release_jobs.JOBS,
         ],
         resources={"workspace": Workspace(settings, Provenance(assets, settings))},
         # one process: the steps share loaded libraries, and two cores gain nothing from more

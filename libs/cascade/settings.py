@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, description="a Redis or Valkey to use; none: start one")
     model_store: str | None = Field(None, description="folder or fsspec URL of bundles; none: <state_dir>/models")
 
+    keep_versions: int = Field(10, ge=1, description="newest versions of a service's bundle that retention keeps")
+
     # The built-in shop
     shop_size: Literal["tiny", "small", "seed"] = Field("small", description="size of the built-in shop")
     shop_first_day: date = Field(date(2026, 1, 5), description="first day of the built-in shop (UTC)")

@@ -26,6 +26,8 @@ REDIS, RETRIEVAL, FILTER, RANKER, GATEWAY, FEATURES, DAGSTER = (
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait for work sleep. By default torch's spin, which on few cores takes time from those that work."""
 MODEL_SERVICES = (RETRIEVAL, FILTER, RANKER)
+BUNDLE_SERVICES = (RETRIEVAL, RANKER, GATEWAY)
+"""Those that follow an alias of the model store."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +115,19 @@ def _shared_environment(settings: Settings) -> dict[str, str]:
     return {**settings_environment(settings), **PATIENT, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def service_parts(settings: Settings) -> list[Part]:
-    """Retrieval, filter, ranker and the gateway, a process each."""
-    return [_service(settings, name) for name in (*MODEL_SERVICES, GATEWAY)]
+def service_parts(settings: Settings, token: str | None = None) -> list[Part]:
+    """Retrieval, filter, ranker and the gateway, a process each.
+
+    token: of the internal endpoint of those that hold a bundle; None: they have no such endpoint
+    """
+    return [_service(settings, name, token) for name in (*MODEL_SERVICES, GATEWAY)]
 
 
-def one_process_part(settings: Settings) -> Part:
+def one_process_part(settings: Settings, token: str | None = None) -> Part:
     """The gateway with the other three inside it."""
     environment = dict(_shared_environment(settings))
     for name in (*MODEL_SERVICES, GATEWAY):
-        environment |= _service_environment(settings, name)
+        environment |= _service_environment(settings, name, token)
     return _http_part(
         settings, GATEWAY, python("-m", "services.one_process"), environment, settings.gateway_port, "/readyz"
     )
@@ -130,7 +135,7 @@ def one_process_part(settings: Settings) -> Part:
 
 def features_part(settings: Settings) -> Part:
     """The features worker: a process of its own in either form of the run."""
-    return _service(settings, FEATURES)
+    return _service(settings, FEATURES, None)
 
 
 def dagster_part(settings: Settings) -> Part:
@@ -149,19 +154,21 @@ def dagster_part(settings: Settings) -> Part:
     return _http_part(settings, DAGSTER, command, environment, settings.dagster_port, "/server_info")
 
 
-def _service(settings: Settings, name: str) -> Part:
-    environment = {**_shared_environment(settings), **_service_environment(settings, name)}
+def _service(settings: Settings, name: str, token: str | None) -> Part:
+    environment = {**_shared_environment(settings), **_service_environment(settings, name, token)}
     port = getattr(settings, f"{name}_port")
     return _http_part(settings, name, python("-m", f"services.{name}"), environment, port, "/readyz")
 
 
-def _service_environment(settings: Settings, name: str) -> dict[str, str]:
+def _service_environment(settings: Settings, name: str, token: str | None) -> dict[str, str]:
     values = {
         "HOST": settings.host,
         "PORT": str(getattr(settings, f"{name}_port")),
         "REDIS_URL": settings.redis(),
         "MODEL_STORE": settings.model_store_url,
     }
+    if token is not None and name in BUNDLE_SERVICES:
+        values["INTERNAL_TOKEN"] = token
     if name == GATEWAY:
         values |= {
             "RETRIEVAL_URL": http_url(settings.host, settings.retrieval_port),

@@ -59,7 +59,7 @@ class Plan:
     """What to run: `before` the build, the build, `after` it.
 
     build: program and environment, or None for nothing to build
-    prepare: checks before anything starts (an external Redis that must answer)
+    prepare: runs before anything starts, with the run's folder held (an external Redis must answer)
     shop: where the data lies, for whoever asks what runs
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -53,12 +54,18 @@ def run_folder(settings: Settings) -> RunFolder:
 def plan(settings: Settings, options: Options) -> Plan:
     """Redis, unless one is given; the build; the services; the features worker; Dagster."""
     settings = absolute(settings)
-    services = [one_process_part(settings)] if options.one_process else service_parts(settings)
+    token = secrets.token_urlsafe(32)
+    services = [one_process_part(settings, token)] if options.one_process else service_parts(settings, token)
+
+    def prepare() -> None:
+        run_folder(settings).write_token(token)
+        require_redis(settings)
+
     return Plan(
         before=[] if settings.redis_url is not None else [redis_part(settings)],
         build=build_command(settings),
         after=[*services, features_part(settings), *([dagster_part(settings)] if options.dagster else [])],
-        prepare=lambda: require_redis(settings),
+        prepare=prepare,
         shop=str(settings.dataset_dir),
     )
 

@@ -16,6 +16,7 @@ from cascade.local.parts import (
     settings_environment,
 )
 from cascade.local.probes import http_url, reachable_host
+from cascade.local.system import Options, plan
 from cascade.settings import Settings
 from services.features.settings import FeaturesSettings
 from services.filter.settings import FilterSettings
@@ -82,6 +83,30 @@ def test_the_worker_reads_what_it_is_given(settings, monkeypatch):
     assert part.port_setting == "CASCADE_FEATURES_PORT"
     for options in (system.Options(), system.Options(one_process=True, dagster=False)):
         assert "features" in [part.name for part in system.plan(settings, options).after]
+def test_those_that_hold_a_bundle_get_the_token_and_no_other(settings, monkeypatch):
+    token = "a-token-of-some-length"
+    parts = service_parts(settings, token)
+    with_it = [part.name for part in parts if token in part.environment.values()]
+    assert with_it == ["retrieval", "ranker", "gateway"]
+    assert not any("INTERNAL_TOKEN" in name for part in service_parts(settings) for name in part.environment)
+    for part in (*parts, one_process_part(settings, token)):
+        assert not any(token in argument for argument in part.argv)
+        for name, value in part.environment.items():
+            monkeypatch.setenv(name, value)
+        for read in (RetrievalSettings, RankerSettings, GatewaySettings):
+            found = read().internal_token
+            assert found is None or found.get_secret_value() == token
+    assert GatewaySettings().internal_token.get_secret_value() == token
+
+
+def test_each_run_has_a_token_of_its_own(settings):
+    def tokens(one_process):
+        found = plan(settings, Options(one_process=one_process, dagster=False))
+        return {value for part in found.after for name, value in part.environment.items() if name.endswith("_TOKEN")}
+
+    (first,), (second,), (third,) = tokens(False), tokens(False), tokens(True)
+    assert len({first, second, third}) == 3
+    assert len(first) >= 32
 
 
 def test_one_process_has_every_services_environment(settings):

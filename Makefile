@@ -1,5 +1,6 @@
 # make up     from nothing to a running recommender; Ctrl-C stops it all
 # make test   every test
+# make chaos  100,000 events while workers and Redis are killed: each is in the Parquet exactly once
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,13 +9,16 @@ SHOP   ?=
 # threads that wait for work sleep: on few cores torch's spinning ones take time from those that work
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: up test lint install clean
+.PHONY: up test chaos lint install clean
 
 up: $(VENV)/.installed
 	$(BIN)/cascade up $(if $(SHOP),--shop "$(SHOP)")
 
 test: $(VENV)/.installed-dev lint
 	$(BIN)/pytest
+
+chaos: $(VENV)/.installed-dev
+	CASCADE_CHAOS_EVENTS=$(or $(EVENTS),100000) $(BIN)/pytest tests/chaos -s
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from cascade.settings import Settings
-from orchestration import automation, checks
+from orchestration import automation, checks, release_jobs
 from orchestration.assets import (
     adaptation,
     embeddings,
@@ -62,7 +62,7 @@ def create_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.ALL,
-        jobs=[*defined.values(), full_retrain],
+        jobs=[*defined.values(), full_retrain, *release_jobs.JOBS],
         schedules=automation.schedules(settings, defined[FINE_TUNING_JOB]),
         sensors=automation.sensors(settings, defined[FINE_TUNING_JOB], defined[NEW_ITEMS_JOB]),
         resources={"workspace": workspace},

@@ -4,7 +4,7 @@
     uvicorn --factory services.one_process:create_app
 
 The apps, their settings and their answers are those of the separate processes; only the gateway's transports differ.
-Only the gateway listens.
+Only the gateway listens, and its internal endpoint refreshes the bundles of all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import httpx
 from fastapi import FastAPI
 
+from cascade.serving.internal import refreshed_by
 from cascade.serving.run import serve
 from cascade.serving.threads import limit_process
 from services.filter.app import create_app as create_filter
@@ -59,6 +60,8 @@ def create_app(settings: AllSettings | None = None) -> FastAPI:
             for service in behind.values():
                 await stack.enter_async_context(service.router.lifespan_context(service))
             await stack.enter_async_context(own_lifespan(app))
+            holding = (*behind.values(), app)
+            refreshed_by(app, *(one.state.refresh for one in holding if hasattr(one.state, "refresh")))
             yield
 
     gateway.router.lifespan_context = lifespan

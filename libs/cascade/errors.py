@@ -4,6 +4,7 @@ CascadeError
 ├── data.errors        a dataset folder, generator or importer was given something it cannot use
 ├── features.errors    transforms, vocabularies, feature files
 ├── embeddings.errors  encoders and their weights
+├── models.errors     networks, their configurations and weights
 ├── training.errors    training, evaluation, checkpoints
 ├── index.errors       the candidate index
 ├── store.errors       bundles, versions, aliases

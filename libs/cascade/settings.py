@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cascade.features.top_category import EVENT_WEIGHTS
+
 REDIS_HOST = "127.0.0.1"
 """Where the Redis that Cascade starts listens, whatever `host` is: it asks for no password."""
 
@@ -30,6 +32,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, description="a Redis or Valkey to use; none: start one")
     model_store: str | None = Field(None, description="folder or fsspec URL of bundles; none: <state_dir>/models")
 
+    keep_versions: int = Field(10, ge=1, description="newest versions of a service's bundle that retention keeps")
+
     # The built-in shop
     shop_size: Literal["tiny", "small", "seed"] = Field("small", description="size of the built-in shop")
     shop_first_day: date = Field(date(2026, 1, 5), description="first day of the built-in shop (UTC)")
@@ -42,6 +46,10 @@ class Settings(BaseSettings):
     )
 
     # Features and models
+    event_weights: dict[str, int] = Field(
+        dict(EVENT_WEIGHTS),
+        description="what an event of each type adds to its category in `top_category` (JSON); others add 1",
+    )
     mask_share: float = Field(0.05, ge=0, lt=1, description="share of training rows masked as cold; devices likewise")
     text_encoder: str = Field("all-MiniLM-L6-v2", description="sentence-transformers model: name or local folder")
     image_encoder: str = Field(
@@ -52,7 +60,7 @@ class Settings(BaseSettings):
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
     auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
-    evaluation_rows: int = Field(5_000, ge=100, description="interactions that an evaluation samples")
+    evaluation_rows: int = Field(3_000, ge=100, description="interactions that an evaluation samples")
     duckdb_memory: str = Field("4GB", description="memory limit of DuckDB in the build")
 
     # The daily loop
@@ -83,8 +91,12 @@ class Settings(BaseSettings):
     retrieval_port: Port = Field(8001, description="port of the retrieval service")
     filter_port: Port = Field(8002, description="port of the filter")
     ranker_port: Port = Field(8003, description="port of the ranker")
+    features_port: Port = Field(8004, description="port of the features worker")
     dagster_port: Port = Field(3000, description="port of Dagster's page")
     redis_port: Port = Field(8379, description="port of the Redis that `cascade up` starts")
+    redis_appendfsync: Literal["always", "everysec", "no"] = Field(
+        "always", description="when that Redis syncs its file; `always`: no answered click is lost, even by kill -9"
+    )
 
     @property
     def own_shop(self) -> bool:

@@ -28,7 +28,7 @@ NEVER, TUNED, STABLE = "never fine-tuned", "fine-tuned", "stable"
     group_name="evaluation",
     code_version="1",
     deps=["daily_retrieval_bundle", "daily_ranker_bundle"],
-    metadata=reads("evaluation_rows", "seed"),
+    metadata=reads("evaluation_rows", "seed", "event_weights"),
     kinds={"numpy"},
 )
 def adaptation_report(
@@ -117,7 +117,9 @@ def _rows(workspace: Workspace, day: date) -> pa.Table:
         return pq.read_table(made)
     aside = workspace.settings.artifacts_dir / ".adaptation" / ROWS
     try:
-        write_training_rows(workspace.dataset, [day], aside, limits=limits(workspace))
+        write_training_rows(
+            workspace.dataset, [day], aside, weights=workspace.settings.event_weights, limits=limits(workspace)
+        )
         return pq.read_table(aside)
     finally:
         aside.unlink(missing_ok=True)

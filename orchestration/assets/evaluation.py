@@ -19,9 +19,9 @@ REPORT = "evaluation.json"
 
 @dg.asset(
     group_name="evaluation",
-    code_version="1",
+    code_version="2",
     deps=[two_tower, candidate_index, dlrm],
-    metadata=reads("evaluation_rows", "seed"),
+    metadata=reads("evaluation_rows", "seed", "event_weights"),
     kinds={"numpy"},
 )
 def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
@@ -48,6 +48,7 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
             oracle=oracle,
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
+            weights=settings.event_weights,
             progress=lambda stage: context.log.info(f"evaluation: {stage}"),
         )
         summary = {

@@ -15,7 +15,13 @@ _DAYS = ("train_share", "kept_days")
 INTERACTIONS = dg.AssetKey("interactions")
 
 
-@dg.asset(group_name="features", code_version="1", deps=[INTERACTIONS], metadata=reads(*_DAYS), kinds={"duckdb"})
+@dg.asset(
+    group_name="features",
+    code_version="2",
+    deps=[INTERACTIONS],
+    metadata=reads(*_DAYS, "event_weights"),
+    kinds={"duckdb"},
+)
 def training_rows(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
@@ -25,7 +31,13 @@ def training_rows(
     return making.result()
 
 
-@dg.asset(group_name="features", code_version="1", deps=[INTERACTIONS], metadata=reads(*_DAYS), kinds={"duckdb"})
+@dg.asset(
+    group_name="features",
+    code_version="2",
+    deps=[INTERACTIONS],
+    metadata=reads(*_DAYS, "event_weights"),
+    kinds={"duckdb"},
+)
 def evaluation_rows(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
@@ -35,7 +47,7 @@ def evaluation_rows(
     return making.result()
 
 
-@dg.asset(group_name="features", code_version="1", deps=[INTERACTIONS], metadata=reads(*_DAYS), kinds={"duckdb"})
+@dg.asset(group_name="features", code_version="2", deps=[INTERACTIONS], metadata=reads(*_DAYS), kinds={"duckdb"})
 def popularity(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """How often items were met on the training days: overall, by category_l1, by category_l2."""
     with workspace.making(context) as making:
@@ -57,7 +69,14 @@ def limits(workspace: Workspace) -> QueryLimits:
 
 def _write_rows(workspace: Workspace, days: list[date], making: Making) -> None:
     path = making.folder / ROWS
-    stats = write_training_rows(workspace.dataset, days, path, limits=limits(workspace), progress=making.report)
+    stats = write_training_rows(
+        workspace.dataset,
+        days,
+        path,
+        weights=workspace.settings.event_weights,
+        limits=limits(workspace),
+        progress=making.report,
+    )
     making.metadata |= {
         "dagster/row_count": stats.rows,
         "rows_without_top_category": stats.rows_without_top_category,

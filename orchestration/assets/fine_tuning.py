@@ -48,7 +48,13 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         return dg.AssetDep(asset, partition_mapping=before)
 
     @dg.asset(
-        group_name=GROUP, code_version="1", deps=[training_rows], partitions_def=days, pool=POOL, kinds={"duckdb"}
+        group_name=GROUP,
+        code_version="1",
+        deps=[training_rows],
+        partitions_def=days,
+        pool=POOL,
+        metadata=reads("event_weights"),
+        kinds={"duckdb"},
     )
     def daily_rows(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]

@@ -9,6 +9,8 @@ from redis import Redis
 
 from cascade.features.point_in_time import ONLINE_SCHEMA, online_top_categories
 from cascade.features.popularity import Popularity
+from cascade.files import replacing
+from cascade.online.activity import ACTIVITY_FILE, offline_activity_lock
 from cascade.online.feast_config import feature_store
 from cascade.online.marks import mark_built
 from cascade.online.popular import write_popular
@@ -21,7 +23,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dg.asset(
-    group_name="online", code_version="1", deps=[INTERACTIONS], metadata=reads("redis_url"), kinds={"feast", "redis"}
+    group_name="online",
+    code_version="2",
+    deps=[INTERACTIONS],
+    metadata=reads("redis_url", "event_weights"),
+    kinds={"feast", "redis"},
 )
 def online_features(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
@@ -35,9 +41,12 @@ def online_features(
         offline = settings.feast_dir.absolute() / "offline"
         offline.mkdir(parents=True, exist_ok=True)
         profiles = _profiles(workspace.dataset.users(), now - timedelta(days=1))
-        activity = online_top_categories(workspace.dataset, int(now.timestamp()), limits=limits(workspace))
+        activity = online_top_categories(
+            workspace.dataset, int(now.timestamp()), weights=settings.event_weights, limits=limits(workspace)
+        )
         pq.write_table(profiles, offline / "user_profile.parquet", coerce_timestamps="us")
-        pq.write_table(activity.cast(ONLINE_SCHEMA), offline / "user_activity.parquet", coerce_timestamps="us")
+        with offline_activity_lock(offline / ACTIVITY_FILE), replacing(offline / ACTIVITY_FILE) as beside:
+            pq.write_table(activity.cast(ONLINE_SCHEMA), beside, coerce_timestamps="us")
         making.report(1, 4)
 
         from feature_repo import definitions

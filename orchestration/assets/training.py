@@ -74,7 +74,7 @@ def training_set(
 def evaluation_set(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
-    """Evaluation rows encoded, nothing hidden; what early stopping looks at."""
+    """Evaluation rows encoded, nothing hidden: what the index is asked when its recall is checked."""
     with workspace.making(context) as making:
         rows = _encode(workspace, "evaluation_rows", making.folder, None)
         making.metadata |= {"dagster/row_count": len(rows), "rows_without_item": rows.dropped_rows}
@@ -84,7 +84,7 @@ def evaluation_set(
 @dg.asset(
     group_name="training",
     code_version="1",
-    deps=[training_set, evaluation_set],
+    deps=[training_set],
     metadata=reads("two_tower_epochs", "seed"),
     kinds={"torch"},
 )
@@ -92,14 +92,16 @@ def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
     """The retrieval model's checkpoint: query tower and candidate tower."""
     from cascade.models.two_tower import TwoTowerConfig
     from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
+    from cascade.training.validation import hold_out
 
     settings = workspace.settings
     with workspace.making(context) as making:
         user, item, _ = _transforms(workspace)
         training = TwoTowerTraining()
+        learned, judged = hold_out(TrainingSet.load(workspace.folder("training_set")), settings.seed)
         model, report = train_two_tower(
-            TrainingSet.load(workspace.folder("training_set")),
-            TrainingSet.load(workspace.folder("evaluation_set")),
+            learned,
+            judged,
             ItemTable.load(workspace.folder("item_table")),
             TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS)),
             replace(training, loop=_with_epochs(training.loop, settings.two_tower_epochs)),
@@ -137,7 +139,7 @@ def item_vectors(
 @dg.asset(
     group_name="training",
     code_version="1",
-    deps=[item_vectors],
+    deps=[item_vectors, evaluation_set],
     metadata=reads("recall_target", "seed"),
     kinds={"faiss"},
 )
@@ -161,7 +163,7 @@ def candidate_index(
 @dg.asset(
     group_name="training",
     code_version="1",
-    deps=[training_set, evaluation_set],
+    deps=[training_set],
     metadata=reads("dlrm_epochs", "seed"),
     kinds={"torch"},
 )
@@ -169,14 +171,16 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     """The ranker's checkpoint."""
     from cascade.models.dlrm import DlrmConfig
     from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+    from cascade.training.validation import hold_out
 
     settings = workspace.settings
     with workspace.making(context) as making:
         user, item, where = _transforms(workspace)
         training = DlrmTraining()
+        learned, judged = hold_out(TrainingSet.load(workspace.folder("training_set")), settings.seed)
         model, report = train_dlrm(
-            TrainingSet.load(workspace.folder("training_set")),
-            TrainingSet.load(workspace.folder("evaluation_set")),
+            learned,
+            judged,
             ItemTable.load(workspace.folder("item_table")),
             DlrmConfig(
                 user.cardinalities,

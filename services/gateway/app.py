@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from cascade.serving.app import create_service_app
+from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
 from services.gateway import page, routes, shop_routes
-from services.gateway.container import Transports, open_gateway
+from services.gateway.container import Gateway, Transports, open_gateway
 from services.gateway.context import Clock, system_clock
 from services.gateway.problems import PROBLEMS
 from services.gateway.settings import GatewaySettings
@@ -36,14 +37,30 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app.state.gateway = await open_gateway(settings, app.state.metrics, stack, transports, clock)
+            gateway = await open_gateway(settings, app.state.metrics, stack, transports, clock)
+            app.state.gateway = gateway
+            refreshed_by(app, refresh_of(gateway.holder))
             yield
+
+    def gateway_in(app: FastAPI) -> Gateway:
+        gateway: Gateway = app.state.gateway
+        return gateway
+
+    async def bundle_is_loaded(app: FastAPI) -> str | None:
+        return gateway_in(app).holder.not_ready()
+
+    # Whatever else is down only degrades: it is told and decides nothing.
+    async def dependencies(app: FastAPI) -> dict[str, str]:
+        return await gateway_in(app).dependency_states()
 
     service = create_service_app(
         "gateway",
         settings,
         lifespan,
-        [page.router, routes.router, shop_routes.router],
+        [page.router, routes.router, shop_routes.router, refresh_router(settings.internal_token)],
+        checks={"bundle": bundle_is_loaded},
+        reports={"dependencies": dependencies},
+        versions=lambda app: gateway_in(app).versions(),
         problems=PROBLEMS,
         description=_DESCRIPTION,
     )

@@ -174,6 +174,7 @@ class RankerClient:
     async def rank(self, request: RankRequest) -> RankResponse:
         """See Ranker."""
         answer = await self._service.post("/v1/rank", request, RankResponse)
-        if len(answer.item_ids) != len(answer.scores):
-            raise StageGarbled(self._service.stage, f"{len(answer.item_ids)} ids with {len(answer.scores)} scores")
+        counts = len(answer.item_ids), len(answer.scores), len(answer.propensities)
+        if len(set(counts)) > 1:
+            raise StageGarbled(self._service.stage, "{} ids with {} scores and {} propensities".format(*counts))
         return answer

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from cascade.api.gateway import Stage
 from cascade.errors import CascadeError
 from cascade.online.connection import answers, connect
+from cascade.online.impressions import ImpressionStream
 from cascade.online.popular import PopularItems as PopularInRedis
 from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.context import REQUEST_ID_HEADER, current_request_id
@@ -27,6 +28,7 @@ from services.gateway.clients import FilterClient, RankerClient, RetrievalClient
 from services.gateway.context import Clock, system_clock
 from services.gateway.engine import Budget, Ports, Recommender
 from services.gateway.fallbacks import BundledPopularity, FirstThatAnswers, RedisPopularity
+from services.gateway.impressions import ImpressionLog
 from services.gateway.interactions import Visitors
 from services.gateway.ports import FeatureSource, PopularItems
 from services.gateway.settings import GatewaySettings
@@ -73,6 +75,11 @@ class Gateway:
         """The shop in use, or None while no bundle is loaded."""
         return None if self.holder.version is None else self.shop()
 
+    async def dependency_states(self) -> dict[str, str]:
+        """`ready`, `not ready` or `down`, by name of what stands behind the gateway."""
+        states = await asyncio.gather(*(probe() for probe in self.dependencies.values()))
+        return dict(zip(self.dependencies, states, strict=True))
+
     def versions(self) -> dict[str, str]:
         """Track → bundle version."""
         return self.holder.versions()
@@ -94,7 +101,7 @@ async def open_gateway(
     """Connect a gateway to everything; what it opened is closed by `stack`."""
     telemetry = Telemetry(metrics)
     clients = _clients(settings, transports or {}, stack)
-    redis = _redis(settings, stack)
+    redis = _redis(settings, stack, settings.redis_connections)
     features = FeastUserFeatures(
         settings.feast_registry, settings.redis_url.get_secret_value(), settings.features_timeout_ms / 1000
     )
@@ -105,6 +112,7 @@ async def open_gateway(
         seen_filter=FilterClient(clients["filter"], settings.write_timeout_ms / 1000),
         ranker=RankerClient(clients["ranker"]),
         fresh_popular=RedisPopularity(PopularInRedis(redis)),
+        impressions=_impressions(settings, telemetry, stack),
     )
     holder: BundleHolder[Shop] = BundleHolder(
         ModelStore(settings.model_store),
@@ -176,11 +184,21 @@ def _clients(settings: GatewaySettings, transports: Transports, stack: AsyncExit
     return clients
 
 
-def _redis(settings: GatewaySettings, stack: AsyncExitStack) -> Redis:
+def _impressions(settings: GatewaySettings, telemetry: Telemetry, stack: AsyncExitStack) -> ImpressionLog:
+    # A connection of its own: a slow write holds up no read.
+    stream = ImpressionStream(_redis(settings, stack, connections=1), settings.impressions_kept)
+    impressions = ImpressionLog(
+        stream.append, telemetry, bound=settings.impressions_queue, drain_s=settings.impressions_drain_s
+    )
+    stack.push_async_callback(impressions.aclose)
+    return impressions
+
+
+def _redis(settings: GatewaySettings, stack: AsyncExitStack, connections: int) -> Redis:
     redis = connect(
         settings.redis_url.get_secret_value(),
         timeout_s=settings.redis_timeout_ms / 1000,
-        max_connections=settings.redis_connections,
+        max_connections=connections,
     )
     stack.push_async_callback(redis.aclose)
     return redis

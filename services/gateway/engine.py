@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from cascade.api.common import Context, UserFeatures
@@ -22,6 +23,7 @@ from cascade.api.gateway import (
     StageVersion,
     Timings,
 )
+from cascade.api.impressions import Impression, ImpressionItem
 from cascade.api.ranker import Diversity, RankRequest
 from cascade.api.retrieval import RetrieveRequest
 from services.gateway.catalog import Catalog
@@ -29,6 +31,7 @@ from services.gateway.context import Clock, imputed_context, system_clock
 from services.gateway.fallbacks import popular_candidates, unknown_user
 from services.gateway.ports import (
     FeatureSource,
+    Impressions,
     Observer,
     PopularItems,
     Ranker,
@@ -38,6 +41,9 @@ from services.gateway.ports import (
 )
 
 Answer = TypeVar("Answer")
+
+CERTAIN = 1.0
+"""Propensity of an item that no chance put where it is."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,15 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """An item at its place in the list. score: click probability, or None where the ranker did not answer."""
+
+    item_id: str
+    score: float | None
+    propensity: float
+
+
+@dataclass(frozen=True)
 class Ports:
     """Everything behind the gateway. fresh_popular may fail; the Recommender is given one that does not."""
 
@@ -65,6 +80,7 @@ class Ports:
     seen_filter: SeenFilter
     ranker: Ranker
     fresh_popular: PopularItems
+    impressions: Impressions
 
 
 @dataclass
@@ -117,7 +133,9 @@ class Recommender:
             candidates = await self._unseen_candidates(user, context, request.k, trace)
             ranked = await self._ranked(user, context, candidates, request, trace)
             with trace.timed("metadata"):
-                items = [self._show(item_id, score) for item_id, score in ranked]
+                items = [self._show(placed) for placed in ranked]
+        if ranked:
+            self._ports.impressions.shown(partial(_impression, request_id, request.user_id, context, ranked, trace))
         for stage, seconds in trace.seconds.items():
             self._observer.stage(stage, seconds)
         return RecommendationResponse.model_construct(
@@ -177,7 +195,7 @@ class Recommender:
         item_ids: list[str],
         request: RecommendationRequest,
         trace: Trace,
-    ) -> Sequence[tuple[str, float | None]]:
+    ) -> list[Placed]:
         if not item_ids:
             return []
         diversity = Diversity(temperature=request.temperature, seed=request.seed) if request.diversity else None
@@ -186,15 +204,15 @@ class Recommender:
         )
         found = await self._ask("ranker", lambda: self._ports.ranker.rank(rank), trace)
         if found is None:
-            return [(item_id, None) for item_id in item_ids[: request.k]]
+            return [Placed(item_id, None, CERTAIN) for item_id in item_ids[: request.k]]
         trace.versions["ranker"] = StageVersion(version=found.version, track=found.track)
-        return [*zip(found.item_ids, found.scores, strict=True)][: request.k]
+        return list(map(Placed, found.item_ids, found.scores, found.propensities))[: request.k]
 
-    def _show(self, item_id: str, score: float | None) -> RecommendedItem:
-        item = self._catalog.get(item_id)
+    def _show(self, placed: Placed) -> RecommendedItem:
+        item = self._catalog.get(placed.item_id)
         if item is None:
-            raise KeyError(item_id)
-        return RecommendedItem.model_construct(**item.__dict__, score=score)
+            raise KeyError(placed.item_id)
+        return RecommendedItem.model_construct(**item.__dict__, score=placed.score)
 
     async def _ask(self, stage: Stage, call: Callable[[], Awaitable[Answer]], trace: Trace) -> Answer | None:
         """The stage's answer within its time; None, and the stage named as degraded, when there is none.
@@ -214,6 +232,24 @@ class Recommender:
         trace.degraded.append(stage)
         self._observer.degraded(stage, error)
         return None
+
+
+def _impression(request_id: str, user_id: str, context: Context, shown: Sequence[Placed], trace: Trace) -> Impression:
+    # model_construct: every value was validated where it came in.
+    return Impression.model_construct(
+        request_id=request_id,
+        user_id=user_id,
+        timestamp=context.timestamp,
+        device_type=context.device_type,
+        items=[
+            ImpressionItem.model_construct(
+                item_id=placed.item_id, position=position, score=placed.score, propensity=placed.propensity
+            )
+            for position, placed in enumerate(shown)
+        ],
+        versions={stage: answered.version for stage, answered in trace.versions.items()},
+        tracks={stage: answered.track for stage, answered in trace.versions.items()},
+    )
 
 
 def _timings(trace: Trace) -> Timings:

@@ -1,15 +1,12 @@
-"""What a person sees: a page at `/`, the pictures, and the state of everything behind the gateway."""
+"""What a person sees: a page at `/`."""
 
 from __future__ import annotations
 
-import asyncio
 from html import escape
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from cascade.serving.responses import JsonResponse
-from services.gateway.container import Gateway
 from services.gateway.routes import gateway_of
 
 router = APIRouter(include_in_schema=False)
@@ -53,27 +50,3 @@ async def index(request: Request) -> Response:
         state, item_id = f"It serves {len(shop.catalog):,} items.", shop.catalog.first_id() or "ITEM"
     base = str(request.base_url).rstrip("/")
     return HTMLResponse(_PAGE.format(state=state, base=escape(base), item_id=escape(item_id)))
-
-
-@router.get("/readyz")
-async def readyz(request: Request) -> Response:
-    """Ready once the catalog is loaded: whatever else is down only degrades, and is told in `dependencies`.
-
-    Stands before the readiness route that all services share, which knows no state that does not decide.
-    """
-    gateway = gateway_of(request)
-    gateway.shop()
-    return JsonResponse(
-        {
-            "status": "ready",
-            "checks": {"bundle": "ok"},
-            "versions": gateway.versions(),
-            "dependencies": await dependencies(gateway),
-        }
-    )
-
-
-async def dependencies(gateway: Gateway) -> dict[str, str]:
-    """`ready`, `not ready` or `down`, by name of what stands behind the gateway."""
-    states = await asyncio.gather(*(probe() for probe in gateway.dependencies.values()))
-    return dict(zip(gateway.dependencies, states, strict=True))

@@ -10,11 +10,13 @@ StageError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cascade.api.common import UserFeatures
 from cascade.api.filter import FilterRequest, FilterResponse, SeenRequest, SeenResponse
 from cascade.api.gateway import Stage
+from cascade.api.impressions import Impression
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
 from cascade.errors import CascadeError
@@ -120,6 +122,13 @@ class PopularItems(Protocol):
 
         A category nobody met gives an empty list. Never raises: a list in memory stands behind it.
         """
+
+
+class Impressions(Protocol):
+    """Where lists that were shown are logged."""
+
+    def shown(self, make: Callable[[], Impression]) -> None:
+        """Take note; returns at once and never raises. The message is made later, off the answer's way."""
 
 
 class Observer(Protocol):

@@ -37,3 +37,9 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     popular_timeout_ms: int = Field(100, ge=1, description="time for popular items from Redis; beyond it the bundle's")
     write_timeout_ms: int = Field(1000, ge=1, description="time to record or forget; beyond it 503")
     clock_skew_s: int = Field(3600, ge=0, description="how far in the future an interaction's timestamp may lie")
+
+    impressions_queue: int = Field(2000, ge=1, description="lists shown that may wait to be logged; beyond it shed")
+    impressions_kept: int = Field(
+        200_000, ge=1, description="about how many impressions the stream keeps for its readers; the oldest go"
+    )
+    impressions_drain_s: float = Field(1.0, ge=0, description="time at shutdown to log what waits")

@@ -8,6 +8,7 @@ from cascade.api.gateway import Stage
 from cascade.errors import CascadeError
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
+from services.gateway.impressions import SHED_REASONS, ShedReason
 from services.gateway.ports import StageError
 
 STAGES: tuple[Stage, ...] = ("features", "retrieval", "filter", "ranker")
@@ -44,10 +45,18 @@ class Telemetry:
         self._popular_fallbacks = Counter(
             "cascade_popular_fallbacks", "Times the bundle's popularity stood in for Redis", registry=registry
         )
+        self._impressions_written = Counter(
+            "cascade_impressions_written", "Lists shown that are in the impressions stream", registry=registry
+        )
+        self._impressions_shed = Counter(
+            "cascade_impressions_shed", "Lists shown that were not logged, by reason", ("reason",), registry=registry
+        )
         # Children up front: every series is there from the start, and no lookup costs the request.
         self._timed = {stage: self._stage_seconds.labels(stage) for stage in _TIMED}
         for stage in STAGES:
             self._degraded.labels(stage)
+        for reason in SHED_REASONS:
+            self._impressions_shed.labels(reason)
 
     def stage(self, stage: str, seconds: float) -> None:
         """See Observer."""
@@ -80,3 +89,11 @@ class Telemetry:
         """Redis gave no popular items; the bundle's stand in."""
         self._popular_fallbacks.inc()
         log.warning("popular items from the bundle", error=f"{type(error).__name__}: {error}")
+
+    def impressions_written(self, count: int) -> None:
+        """See ImpressionObserver."""
+        self._impressions_written.inc(count)
+
+    def impressions_shed(self, count: int, reason: ShedReason) -> None:
+        """See ImpressionObserver."""
+        self._impressions_shed.labels(reason).inc(count)

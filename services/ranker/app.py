@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from cascade.serving.app import create_service_app
 from cascade.serving.batching import MicroBatcher
+from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
 from cascade.serving.reload import BundleHolder
 from cascade.serving.threads import limit_torch
 from cascade.store import ModelStore
@@ -51,6 +52,7 @@ def create_app(settings: RankerSettings | None = None) -> FastAPI:
             name="ranker",
         )
         app.state.holder, app.state.batcher = holder, batcher
+        refreshed_by(app, refresh_of(holder))
         await holder.start()
         try:
             yield
@@ -70,7 +72,7 @@ def create_app(settings: RankerSettings | None = None) -> FastAPI:
         "ranker",
         settings,
         lifespan,
-        [routes.router],
+        [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=versions,
         description="Click probabilities of candidates by a DLRM over item features in memory.",

@@ -17,17 +17,18 @@ from cascade.serving.errors import ModelFault
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
 from cascade.store.artifacts import RankerArtifacts
-from services.ranker.rerank import Positions, sample, top_k
+from services.ranker.rerank import Positions, Propensities, propensities, sample, top_k
 
 _WARM_UP_CANDIDATES = 300
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """Item ids with click probabilities, in the order to show, and the bundle that ranked them."""
+    """Item ids with click probabilities and propensities, in the order to show, and the bundle that ranked them."""
 
     item_ids: list[str]
     scores: list[float]
+    propensities: list[float]
     unknown: int
     version: str
     track: str
@@ -59,11 +60,12 @@ class RankerEngine:
             if not np.isfinite(scored.probabilities).all():
                 answers.append(ModelFault("a click probability is not a number"))
                 continue
-            chosen = _choose(request, scored.probabilities)
+            chosen, chances = _choose(request, scored.probabilities)
             answers.append(
                 Ranked(
                     [bundle.items.item_ids[position] for position in scored.positions[chosen].tolist()],
                     scored.probabilities[chosen].tolist(),
+                    chances.tolist(),
                     scored.unknown,
                     loaded.version,
                     loaded.track,
@@ -120,8 +122,12 @@ def _known(bundle: RankerArtifacts, item_ids: Sequence[str]) -> tuple[NDArray[np
     return known, len(positions) - len(known)
 
 
-def _choose(request: RankRequest, probabilities: NDArray[np.float32]) -> Positions:
+def _choose(request: RankRequest, probabilities: NDArray[np.float32]) -> tuple[Positions, Propensities]:
+    """Positions to show, and the chance that each had: 1 where nothing was drawn."""
     if request.diversity is None:
-        return top_k(probabilities, request.k)
+        best = top_k(probabilities, request.k)
+        return best, np.ones(len(best))
+    temperature = request.diversity.temperature
     rng = np.random.default_rng(request.diversity.seed)  # without a seed: entropy of the machine
-    return sample(probabilities, request.k, request.diversity.temperature, rng)
+    drawn = sample(probabilities, request.k, temperature, rng)
+    return drawn, propensities(probabilities, drawn, temperature)

@@ -29,6 +29,7 @@ async def rank(body: RankRequest, batcher: Annotated[Batcher, Depends(_batcher)]
         {
             "item_ids": ranked.item_ids,
             "scores": ranked.scores,
+            "propensities": ranked.propensities,
             "unknown": ranked.unknown,
             "version": ranked.version,
             "track": ranked.track,

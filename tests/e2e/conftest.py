@@ -16,7 +16,8 @@ import pytest
 
 from cascade.settings import Settings
 
-PARTS = ("gateway", "retrieval", "filter", "ranker", "dagster", "redis")
+STAGES = ("FEATURES", "RETRIEVAL", "FILTER", "RANKER", "WRITE")
+PARTS = ("gateway", "retrieval", "filter", "ranker", "features", "dagster", "redis")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     values |= {f"{part}_port": str(port) for part, port in zip(PARTS, free_ports(len(PARTS)), strict=True)}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CASCADE_")}
     environment |= {f"CASCADE_{name.upper()}": value for name, value in values.items()}
+    # What is tested is what is answered, on machines that other work may keep busy. What is down is noticed at once.
+    environment |= {f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "10000" for stage in STAGES}
     settings = Settings(_env_file=None, **values)
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=10) as http:
         running = System(environment, settings, http)

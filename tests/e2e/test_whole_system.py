@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -184,12 +185,31 @@ def test_command_line_asks_the_gateway(system: Any, known_user: str) -> None:
     assert any(title.split()[0] in printed for title in titles)
 
 
+def test_evaluation_compares_the_models_that_serve(system: Any, tmp_path: Any) -> None:
+    models = {"popularity", "item-kNN", "two-tower", "two-tower + DLRM", "oracle"}
+    for flags, seen in (((), "included"), (("--exclude-seen",), "excluded")):
+        out = tmp_path / f"{seen}.json"
+        printed = system.cascade("evaluate", "--rows", "200", "--out", str(out), *flags)
+
+        report = json.loads(out.read_text())
+        assert report["settings"]["seen_items"] == seen
+        assert models <= {row["model"] for row in report["rows"]}
+        assert all(model in printed for model in models)
+
+
 def test_up_again_is_harmless(system: Any) -> None:
     pids = {process.pid for process in psutil.process_iter()}
     printed = system.cascade("up", "--detach")
 
     assert "already runs" in printed
     assert {process.pid for process in psutil.process_iter()} - pids == set()
+
+
+def test_up_with_another_shop_says_that_one_runs(system: Any, tmp_path: Any) -> None:
+    printed = system.cascade("up", "--detach", "--shop", str(tmp_path), check=False)
+
+    assert "already runs with the shop at" in printed
+    assert system.http.get("/readyz").status_code == 200
 
 
 def eventually_whole(system: Any, user: str, within_s: float = 10.0) -> bool:

@@ -25,6 +25,7 @@ from cascade.models.two_tower import TwoTower, TwoTowerConfig
 from cascade.online.server import free_port
 from cascade.store import ModelStore
 from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
+from cascade.store.release import promote, rollback
 from services.filter.settings import FilterSettings
 from services.gateway.settings import GatewaySettings
 from services.one_process import AllSettings, create_app
@@ -202,3 +203,42 @@ async def test_one_process_answers_as_four_do(
     assert 0 < len(after["items"]) <= 5
     assert not {item["item_id"] for item in after["items"]} & set(IDS[:55])
     assert lists[-1] == before
+
+
+async def test_the_one_endpoint_refreshes_the_bundles_of_all(
+    store: Path, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "a-token-of-some-length"
+    variables = environment(store, redis_url, tmp_path)
+    for service in SERVICES:
+        variables |= {
+            f"CASCADE_{service.upper()}_INTERNAL_TOKEN": token,
+            f"CASCADE_{service.upper()}_ALIAS_POLL_S": "3600",
+        }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    models = ModelStore(store)
+    old = {service: models.alias(service, "stable") for service in ("retrieval", "ranker", "gateway")}
+    app = create_app()
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
+    ):
+
+        async def told() -> dict[str, str]:
+            answer = await client.post("/internal/refresh", headers={"authorization": f"Bearer {token}"})
+            assert answer.status_code == 200
+            return {service: bundle["version"] for service, bundle in answer.json()["bundles"].items()}
+
+        assert await told() == old
+        parts = RankerArtifacts.load(models.bundle("ranker", "stable").path)
+        with torch.no_grad():
+            for parameter in parts.dlrm.parameters():
+                parameter.mul_(1.1)
+        new = models.write("ranker", parts.save, training_days=[dt.date(2026, 1, 6)]).version
+        promote(models, "ranker", new)
+        assert await told() == old | {"ranker": new}
+        answer = await client.post("/v1/recommendations", json={"user_id": "u1"})
+        assert answer.json()["versions"]["ranker"]["version"] == new
+        rollback(models, "ranker")
+        assert await told() == old

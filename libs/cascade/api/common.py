@@ -18,7 +18,7 @@ Timestamp = Annotated[int, Field(ge=0, le=MAX_TIMESTAMP_S, description="UTC seco
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0, description="milliseconds")]
 Track = Literal["stable", "canary"]
-EventType = Literal["view", "click", "add_to_cart", "purchase"]
+EventType = Literal["view", "click", "add_to_cart", "purchase", "not_interested"]
 
 
 class Message(BaseModel):

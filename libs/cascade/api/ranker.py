@@ -39,10 +39,15 @@ class RankRequest(Message):
 
 
 class RankResponse(Message):
-    """Item ids with click probabilities, in the order to show. `unknown` ids were dropped, never mapped."""
+    """Item ids with click probabilities, in the order to show. `unknown` ids were dropped, never mapped.
+
+    A propensity is the chance that the item had of its place given the items before it: 1 for the plain top k, below 1
+    where the list was drawn.
+    """
 
     item_ids: list[str]
     scores: list[Probability]
+    propensities: list[Probability]
     unknown: int
     version: str
     track: Track = "stable"

@@ -14,6 +14,7 @@ from cascade.files import replacing
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cascade.data.contract import Dataset
     from cascade.training.report import EvaluationReport
 
 
@@ -24,6 +25,10 @@ def evaluate(
         typer.Option(min=100, help="Interactions to sample. Default: CASCADE_EVALUATION_ROWS."),
     ] = None,
     alias: Annotated[str, typer.Option(help="Which bundles: stable, canary or previous.")] = "stable",
+    exclude_seen: Annotated[
+        bool,
+        typer.Option("--exclude-seen", help="Leave out what a visitor met before, as the filter does when serving."),
+    ] = False,
 ) -> None:
     """Measure the models that serve against popularity, item-kNN and, on a generated shop, the oracle.
 
@@ -31,6 +36,7 @@ def evaluate(
 
     Example: cascade evaluate --rows 5000 --out report.json
     """
+    from cascade.data.contract import Dataset
     from cascade.data.generator import Shop
     from cascade.store import ModelStore
     from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
@@ -54,6 +60,8 @@ def evaluate(
             oracle=Shop.oracle_of(root),
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
+            exclude_seen=exclude_seen,
+            weights=settings.event_weights,
             progress=lambda stage: shown.update(f"Evaluating: {stage}"),
         )
     to.print(table_of(report))

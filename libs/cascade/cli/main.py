@@ -31,3 +31,11 @@ app.add_typer(
     ),
     name="data",
 )
+app.add_typer(
+    typer.Typer(
+        cls=lazy_group("cascade.cli.models"),
+        help="Model versions: list, show, promote, roll back, retain. Example: cascade models rollback ranker",
+        no_args_is_help=True,
+    ),
+    name="models",
+)

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from cascade.features.errors import FeatureInputError
 from cascade.features.source import InteractionSource, QueryLimits, files_of, session
-from cascade.features.spec import TOP_CATEGORY_WINDOW_S
-from cascade.features.top_category import EVENT_WEIGHT
+from cascade.features.spec import NEGATIVE_EVENT_TYPES, TOP_CATEGORY_WINDOW_S
+from cascade.features.top_category import EVENT_WEIGHTS, OTHER_WEIGHT, EventWeights
 from cascade.files import replacing
 
 ROW_GROUP = 1 << 19
@@ -71,11 +71,13 @@ def training_rows(
     days: Collection[dt.date],
     out: Path,
     *,
+    weights: EventWeights = EVENT_WEIGHTS,
     limits: QueryLimits | None = None,
     progress: Progress | None = None,
 ) -> TrainingRowsStats:
     """Write the interactions of `days` with their users' features as of each row's own moment.
 
+    Every row is a positive example: interactions of the negative types are left out, and count by their weight alone.
     `out` becomes one Parquet file of ROWS_SCHEMA, ordered by timestamp, user_id, item_id (then device and event
     type, so that the order is total). age and gender are null for users the dataset does not know;
     feature_timestamp is the newest event that top_category used, always before timestamp, null if there is none.
@@ -91,6 +93,7 @@ def training_rows(
         pq.ParquetWriter(beside, ROWS_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
         _load_catalog(connection, dataset)
+        _load_weights(connection, weights)
         for done, day in enumerate(chosen, start=1):
             start = _seconds(day)
             in_view = files_of(dataset, {day - _DAY, day} & present)
@@ -108,10 +111,16 @@ def training_rows(
     return TrainingRowsStats(*counts)
 
 
-def online_top_categories(dataset: InteractionSource, at: int, *, limits: QueryLimits | None = None) -> pa.Table:
+def online_top_categories(
+    dataset: InteractionSource,
+    at: int,
+    *,
+    weights: EventWeights = EVENT_WEIGHTS,
+    limits: QueryLimits | None = None,
+) -> pa.Table:
     """Every user's top category at `at` (UTC seconds): user_id, top_category, event_timestamp (µs, UTC).
 
-    Holds the users with an event in [at - 24 h, at), ordered by user_id; event_timestamp is the newest event used.
+    Holds the users who have one, ordered by user_id; event_timestamp is their newest event in [at - 24 h, at).
     """
     since = at - TOP_CATEGORY_WINDOW_S
     in_view = [day for day in dataset.days() if _seconds(day) + _DAY_S > since and _seconds(day) < at]
@@ -120,6 +129,7 @@ def online_top_categories(dataset: InteractionSource, at: int, *, limits: QueryL
         return ONLINE_SCHEMA.empty_table()
     with session(limits) as connection:
         _load_catalog(connection, dataset)
+        _load_weights(connection, weights)
         connection.execute(_LEARN_USERS, {"files": files})
         _load_events(connection, files, since, at)
         connection.execute(_MOMENT_OF_ALL, {"at": at})
@@ -148,9 +158,16 @@ def _load_catalog(connection: Any, dataset: InteractionSource) -> None:
         connection.execute(statement)
 
 
+def _load_weights(connection: Any, weights: EventWeights) -> None:
+    """Tables weights and negative_types."""
+    types = {"event_type": pa.array(list(weights), pa.string()), "event_weight": pa.array(weights.values(), pa.int64())}
+    connection.register("weights", pa.table(types))
+    connection.register("negative_types", pa.table({"event_type": list(NEGATIVE_EVENT_TYPES)}))
+
+
 def _load_rows(connection: Any, files: list[str], day: dt.date) -> None:
-    """Table rows: the day's interactions, whole."""
-    connection.execute(_ROWS, {"files": files})
+    """Table rows: the day's interactions, but the negative ones."""
+    connection.execute(_ALL_ROWS, {"files": files})
     # The window looks at this day and the one before: a row of another day would get a wrong answer.
     stray = connection.execute(_STRAY, {"start": _seconds(day), "end": _seconds(day) + _DAY_S}).fetchone()
     if stray:
@@ -158,11 +175,12 @@ def _load_rows(connection: Any, files: list[str], day: dt.date) -> None:
             f"the interactions of {day} hold the timestamp {stray[0]}, which is another UTC day; "
             "move such rows to their own day"
         )
+    connection.execute(_ROWS)
 
 
 def _load_events(connection: Any, files: list[str], since: int, until: int) -> None:
     """Table events: what [since, until) adds to each (user, category) at each second."""
-    connection.execute(_EVENTS, {"files": files, "since": since, "until": until, "event_weight": EVENT_WEIGHT})
+    connection.execute(_EVENTS, {"files": files, "since": since, "until": until, "other": OTHER_WEIGHT})
 
 
 _REPEATED_USER = "SELECT user_id FROM users_given GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
@@ -193,19 +211,21 @@ _LEARN_USERS = """
     )
 """
 
-_ROWS = """
-    CREATE OR REPLACE TEMP TABLE rows AS
+_ALL_ROWS = """
+    CREATE OR REPLACE TEMP TABLE all_rows AS
     SELECT user_id, user_key, item_id, timestamp::BIGINT AS timestamp, device_type, event_type
     FROM read_parquet($files, hive_partitioning = false, union_by_name = true) JOIN user_keys USING (user_id)
 """
 
-_STRAY = "SELECT timestamp FROM rows WHERE timestamp < $start OR timestamp >= $end ORDER BY timestamp LIMIT 1"
+_ROWS = "CREATE OR REPLACE TEMP TABLE rows AS FROM all_rows ANTI JOIN negative_types USING (event_type)"
+
+_STRAY = "SELECT timestamp FROM all_rows WHERE timestamp < $start OR timestamp >= $end ORDER BY timestamp LIMIT 1"
 
 _EVENTS = """
     CREATE OR REPLACE TEMP TABLE events AS
-    SELECT user_key, category_key, timestamp::BIGINT AS timestamp, sum($event_weight) AS weight
+    SELECT user_key, category_key, timestamp::BIGINT AS timestamp, sum(coalesce(event_weight, $other)) AS weight
     FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
-    JOIN user_keys USING (user_id) JOIN items USING (item_id)
+    JOIN user_keys USING (user_id) JOIN items USING (item_id) LEFT JOIN weights USING (event_type)
     WHERE category_key IS NOT NULL AND timestamp >= $since AND timestamp < $until
     GROUP BY ALL
 """
@@ -218,7 +238,8 @@ _MOMENT_OF_ALL = """
 
 # Events and moments answered. A moment asks each category its user may have met in time, by a row of its own among
 # that category's events: a row without weight, whose frame over the 24 hours before it sums the rows that have one
-# and takes the last of them. Moments that saw nothing are absent from the answer.
+# and takes the last of them. Moments that saw nothing are absent from the answer; those that saw no category of
+# positive weight have none.
 _TOP = """
     CREATE OR REPLACE TEMP TABLE top AS
     WITH met AS (
@@ -239,7 +260,7 @@ _TOP = """
         )
     )
     SELECT user_key, timestamp,
-           arg_max(category_key, (weight, latest, -category_key)) AS category_key,
+           arg_max(category_key, (weight, latest, -category_key)) FILTER (weight > 0) AS category_key,
            max(latest) AS feature_timestamp
     FROM seen
     WHERE asks AND latest IS NOT NULL
@@ -258,7 +279,7 @@ _ROWS_WITH_FEATURES = """
 
 _COUNTS = """
     SELECT count(*),
-           count(*) FILTER (top.user_key IS NULL),
+           count(*) FILTER (top.category_key IS NULL),
            count(*) FILTER (users.user_id IS NULL),
            count(*) FILTER (items.item_id IS NULL)
     FROM rows

@@ -15,6 +15,7 @@ from typing import Any
 from cascade.features.errors import FeatureFileCorruptedError, FeatureInputError
 from cascade.features.files import FORMAT, read_json, write_json
 from cascade.features.source import InteractionSource, QueryLimits, files_of, session
+from cascade.features.spec import NEGATIVE_EVENT_TYPES
 
 KIND = "popularity"
 TOP_N = 1000
@@ -66,7 +67,8 @@ def count_popularity(
     top_n: int = TOP_N,
     limits: QueryLimits | None = None,
 ) -> Popularity:
-    """Count the interactions of `days` with items of the catalog; keep the best `top_n` of each ranking.
+    """Count the interactions of `days` with items of the catalog, but the negative ones; keep the best `top_n` of each
+    ranking.
 
     Raises FeatureInputError when top_n is below 1, there are no days, or a day is not in the dataset.
     """
@@ -75,7 +77,7 @@ def count_popularity(
     files = files_of(dataset, days)
     with session(limits) as connection:
         connection.register("items_given", dataset.items())
-        connection.execute(_COUNTS, {"files": files})
+        connection.execute(_COUNTS, {"files": files, "negative": list(NEGATIVE_EVENT_TYPES)})
         return Popularity(
             global_=_ranking(connection, "all", top_n).get("", ()),
             by_l1=_ranking(connection, "l1", top_n),
@@ -89,6 +91,7 @@ _COUNTS = """
     WITH counted AS (
         SELECT item_id, any_value(category_l1) AS l1, any_value(category_l2) AS l2, count(*)::DOUBLE AS score
         FROM read_parquet($files, hive_partitioning = false, union_by_name = true) JOIN items_given USING (item_id)
+        WHERE NOT list_contains($negative, event_type)
         GROUP BY item_id
     )
     SELECT 'all' AS level, '' AS category, item_id, score FROM counted

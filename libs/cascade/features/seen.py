@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cascade.features.source import InteractionSource, QueryLimits, files_of, session
+from cascade.features.spec import NEGATIVE_EVENT_TYPES
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,11 @@ class Seen:
 
 
 def seen_in(dataset: InteractionSource, days: Collection[dt.date], *, limits: QueryLimits | None = None) -> Seen:
-    """The users, items and devices of the given days. Raises FeatureInputError when a day is not in the dataset."""
-    files = {"files": files_of(dataset, days)}
+    """The users, items and devices of the given days' rows to train on.
+
+    Raises FeatureInputError when a day is not in the dataset.
+    """
+    files = {"files": files_of(dataset, days), "negative": list(NEGATIVE_EVENT_TYPES)}
     with session(limits) as connection:
         connection.register("users_given", dataset.users())
         users = connection.execute(_USERS, files).to_arrow_table()
@@ -43,16 +47,19 @@ _USERS = """
     SELECT user_id, age, gender FROM users_given
     WHERE user_id IN (
         SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+        WHERE NOT list_contains($negative, event_type)
     )
     ORDER BY user_id
 """
 
 _ITEMS = """
     SELECT DISTINCT item_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+    WHERE NOT list_contains($negative, event_type)
     ORDER BY item_id
 """
 
 _DEVICES = """
     SELECT DISTINCT device_type FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
-    WHERE device_type IS NOT NULL ORDER BY device_type
+    WHERE device_type IS NOT NULL AND NOT list_contains($negative, event_type)
+    ORDER BY device_type
 """

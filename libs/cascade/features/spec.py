@@ -30,6 +30,9 @@ CONTEXT_CONTINUOUS = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 TOP_CATEGORY_WINDOW_S = 24 * 3600
 """How far back `top_category` looks, in seconds before the moment it describes."""
 
+NEGATIVE_EVENT_TYPES = ("not_interested",)
+"""Interactions that say no: they hide the item and weigh against its category, and are no example to train towards."""
+
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 

@@ -1,31 +1,55 @@
 """The top category: the category_l1 a user met most in the 24 hours before a moment.
 
 One definition, computed three ways that tests hold equal: in DuckDB for training rows and for the online store
-(point_in_time.py), and here for one user's recent events.
+(point_in_time.py), and here for one user's recent events, which is what the features worker pushes.
 
     window     [at - 24 h, at), in whole seconds: an event of the same second is not seen
+    weights    an event adds its type's weight to its item's category; a type without a weight adds OTHER_WEIGHT;
+               a category whose weights sum to 0 or less is nobody's top category
     ties       the category met latest; if that ties too, the first in code point order
     unknown    events whose item has no category do not count
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from cascade.features.spec import TOP_CATEGORY_WINDOW_S
 
-EVENT_WEIGHT = 1
-"""What one event adds to its category. The one place to change when event types come to differ."""
+EventWeights = Mapping[str, int]
+"""Event type → what one event of it adds. Whole numbers, so that sums do not depend on their order."""
+
+EVENT_WEIGHTS: EventWeights = MappingProxyType(
+    {"view": 1, "click": 1, "add_to_cart": 3, "purchase": 5, "not_interested": -3}
+)
+OTHER_WEIGHT = 1
+"""Of the types that a shop of one's own may have beside these."""
 
 
-def top_category_of(events: Sequence[tuple[str | None, int]], at: int) -> str | None:
-    """The top category at `at` of one user's events (category_l1, UTC seconds), in any order; None without any."""
-    weights: dict[str, int] = {}
+class CategoryEvent(NamedTuple):
+    """One event of a user. timestamp: UTC seconds."""
+
+    category: str | None
+    timestamp: int
+    event_type: str = "view"
+
+
+def top_category_of(
+    events: Iterable[tuple[str | None, int] | tuple[str | None, int, str]],
+    at: int,
+    weights: EventWeights = EVENT_WEIGHTS,
+) -> str | None:
+    """The top category at `at` of one user's events (CategoryEvent, or without a type), in any order; None: none."""
+    total: dict[str, int] = {}
     latest: dict[str, int] = {}
-    for category, timestamp in events:
+    for event in events:
+        category, timestamp, event_type = CategoryEvent(*event)
         if category and at - TOP_CATEGORY_WINDOW_S <= timestamp < at:
-            weights[category] = weights.get(category, 0) + EVENT_WEIGHT
+            total[category] = total.get(category, 0) + weights.get(event_type, OTHER_WEIGHT)
             latest[category] = max(latest.get(category, timestamp), timestamp)
-    if not weights:
+    liked = [category for category, weight in total.items() if weight > 0]
+    if not liked:
         return None
-    return min(weights, key=lambda category: (-weights[category], -latest[category], category))
+    return min(liked, key=lambda category: (-total[category], -latest[category], category))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,17 +14,20 @@ from pydantic import SecretStr
 from cascade.local.probes import Probe, http_probe, http_url, redis_probe
 from cascade.settings import REDIS_HOST, Settings
 
-REDIS, RETRIEVAL, FILTER, RANKER, GATEWAY, DAGSTER = (
+REDIS, RETRIEVAL, FILTER, RANKER, GATEWAY, FEATURES, DAGSTER = (
     "redis",
     "retrieval",
     "filter",
     "ranker",
     "gateway",
+    "features",
     "dagster",
 )
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait for work sleep. By default torch's spin, which on few cores takes time from those that work."""
 MODEL_SERVICES = (RETRIEVAL, FILTER, RANKER)
+BUNDLE_SERVICES = (RETRIEVAL, RANKER, GATEWAY)
+"""Those that follow an alias of the model store."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,14 @@ def absolute(settings: Settings) -> Settings:
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The settings as the environment that gives the same settings to a child."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
-    return {
-        f"CASCADE_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for name, value in values.items()
-        if value is not None
-    }
+    return {f"CASCADE_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
+
+
+def _as_text(value: object) -> str:
+    """As the environment holds it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def build_command(settings: Settings) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -82,7 +89,7 @@ def redis_part(settings: Settings) -> Part:
     """The Redis that this run starts. Raises RedisNotFound where no server can be found."""
     from cascade.online.server import RedisServer
 
-    server = RedisServer(settings.redis_dir, settings.redis_port, REDIS_HOST)
+    server = RedisServer(settings.redis_dir, settings.redis_port, REDIS_HOST, settings.redis_appendfsync)
     server.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Part(
         name=REDIS,
@@ -108,19 +115,27 @@ def _shared_environment(settings: Settings) -> dict[str, str]:
     return {**settings_environment(settings), **PATIENT, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def service_parts(settings: Settings) -> list[Part]:
-    """Retrieval, filter, ranker and the gateway, a process each."""
-    return [_service(settings, name) for name in (*MODEL_SERVICES, GATEWAY)]
+def service_parts(settings: Settings, token: str | None = None) -> list[Part]:
+    """Retrieval, filter, ranker and the gateway, a process each.
+
+    token: of the internal endpoint of those that hold a bundle; None: they have no such endpoint
+    """
+    return [_service(settings, name, token) for name in (*MODEL_SERVICES, GATEWAY)]
 
 
-def one_process_part(settings: Settings) -> Part:
+def one_process_part(settings: Settings, token: str | None = None) -> Part:
     """The gateway with the other three inside it."""
     environment = dict(_shared_environment(settings))
     for name in (*MODEL_SERVICES, GATEWAY):
-        environment |= _service_environment(settings, name)
+        environment |= _service_environment(settings, name, token)
     return _http_part(
         settings, GATEWAY, python("-m", "services.one_process"), environment, settings.gateway_port, "/readyz"
     )
+
+
+def features_part(settings: Settings) -> Part:
+    """The features worker: a process of its own in either form of the run."""
+    return _service(settings, FEATURES, None)
 
 
 def dagster_part(settings: Settings) -> Part:
@@ -139,19 +154,21 @@ def dagster_part(settings: Settings) -> Part:
     return _http_part(settings, DAGSTER, command, environment, settings.dagster_port, "/server_info")
 
 
-def _service(settings: Settings, name: str) -> Part:
-    environment = {**_shared_environment(settings), **_service_environment(settings, name)}
+def _service(settings: Settings, name: str, token: str | None) -> Part:
+    environment = {**_shared_environment(settings), **_service_environment(settings, name, token)}
     port = getattr(settings, f"{name}_port")
     return _http_part(settings, name, python("-m", f"services.{name}"), environment, port, "/readyz")
 
 
-def _service_environment(settings: Settings, name: str) -> dict[str, str]:
+def _service_environment(settings: Settings, name: str, token: str | None) -> dict[str, str]:
     values = {
         "HOST": settings.host,
         "PORT": str(getattr(settings, f"{name}_port")),
         "REDIS_URL": settings.redis(),
         "MODEL_STORE": settings.model_store_url,
     }
+    if token is not None and name in BUNDLE_SERVICES:
+        values["INTERNAL_TOKEN"] = token
     if name == GATEWAY:
         values |= {
             "RETRIEVAL_URL": http_url(settings.host, settings.retrieval_port),
@@ -159,6 +176,12 @@ def _service_environment(settings: Settings, name: str) -> dict[str, str]:
             "RANKER_URL": http_url(settings.host, settings.ranker_port),
             "FEAST_REGISTRY": str(settings.feast_dir / "registry.db"),
             "IMAGES_DIR": str(settings.dataset_dir / "images"),
+        }
+    if name == FEATURES:
+        values |= {
+            "DATASET": str(settings.dataset_dir),
+            "FEAST_REGISTRY": str(settings.feast_dir / "registry.db"),
+            "EVENT_WEIGHTS": json.dumps(settings.event_weights),
         }
     return {f"CASCADE_{name.upper()}_{key}": value for key, value in values.items()}
 

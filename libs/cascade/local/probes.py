@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cascade.local.errors import PortTaken
 
@@ -38,6 +38,14 @@ def http_probe(url: str) -> Probe:
             return False
 
     return ready
+
+
+def post(url: str, headers: Mapping[str, str], timeout_s: float) -> bytes:
+    """The body that answers an empty POST. Raises OSError where there is no answer, or one that is no success."""
+    request = urllib.request.Request(url, b"", dict(headers), method="POST")  # noqa: S310  (our own address)
+    with _OPENER.open(request, timeout=timeout_s) as response:
+        body: bytes = response.read()
+    return body
 
 
 def redis_probe(url: str) -> Probe:

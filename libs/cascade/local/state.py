@@ -4,6 +4,7 @@
 | --- | --- |
 | supervisor.lock | nothing; held (flock) by the supervisor for as long as it lives, so it cannot go stale |
 | run.json | the process table, replaced atomically at each change |
+| internal.token | the token of the services' internal endpoint, made anew by each run; its owner alone reads it |
 | stopped/NAME | mark: this part is to stay down |
 | NAME.log | what a part printed |
 """
@@ -46,6 +47,8 @@ class RunStatus(BaseModel):
     run_id: str
     pid: int
     phase: Phase
+    shop: str = ""
+    """where the data of the run lies"""
     parts: list[PartStatus] = []
 
     def part(self, name: str) -> PartStatus:
@@ -64,6 +67,7 @@ class RunFolder:
         self.path = path
         self._lock = path / "supervisor.lock"
         self._table = path / "run.json"
+        self._token = path / "internal.token"
         self._marks = path / "stopped"
 
     def log(self, name: str) -> Path:
@@ -126,6 +130,21 @@ class RunFolder:
     def remove_table(self) -> None:
         """Forget the run: every process of it is gone."""
         self._table.unlink(missing_ok=True)
+        self._token.unlink(missing_ok=True)
+
+    def write_token(self, token: str) -> None:
+        """Keep the run's token, readable by its owner alone from the first moment on."""
+        self._token.unlink(missing_ok=True)
+        descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token)
+
+    def token(self) -> str | None:
+        """The token of the living run; None where there is none."""
+        try:
+            return self._token.read_text() or None
+        except FileNotFoundError:
+            return None
 
     def mark_stopped(self, name: str) -> None:
         """Ask the supervisor to stop a part and leave it down."""

@@ -59,13 +59,15 @@ class Plan:
     """What to run: `before` the build, the build, `after` it.
 
     build: program and environment, or None for nothing to build
-    prepare: checks before anything starts (an external Redis that must answer)
+    prepare: runs before anything starts, with the run's folder held (an external Redis must answer)
+    shop: where the data lies, for whoever asks what runs
     """
 
     before: Sequence[Part]
     after: Sequence[Part]
     build: tuple[Sequence[str], dict[str, str]] | None = None
     prepare: Callable[[], None] = field(default=lambda: None)
+    shop: str = ""
 
 
 class Supervisor:
@@ -256,6 +258,7 @@ class Supervisor:
                 run_id=self._run_id,
                 pid=os.getpid(),
                 phase=self._phase,
+                shop=self._plan.shop,
                 parts=[self._status(supervised) for supervised in self._parts],
             )
         )

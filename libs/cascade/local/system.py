@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from cascade.local.parts import (
     absolute,
     build_command,
     dagster_part,
+    features_part,
     one_process_part,
     redis_address,
     redis_part,
@@ -50,14 +52,21 @@ def run_folder(settings: Settings) -> RunFolder:
 
 
 def plan(settings: Settings, options: Options) -> Plan:
-    """Redis, unless one is given; the build; the services; Dagster."""
+    """Redis, unless one is given; the build; the services; the features worker; Dagster."""
     settings = absolute(settings)
-    services = [one_process_part(settings)] if options.one_process else service_parts(settings)
+    token = secrets.token_urlsafe(32)
+    services = [one_process_part(settings, token)] if options.one_process else service_parts(settings, token)
+
+    def prepare() -> None:
+        run_folder(settings).write_token(token)
+        require_redis(settings)
+
     return Plan(
         before=[] if settings.redis_url is not None else [redis_part(settings)],
         build=build_command(settings),
-        after=[*services, *([dagster_part(settings)] if options.dagster else [])],
-        prepare=lambda: require_redis(settings),
+        after=[*services, features_part(settings), *([dagster_part(settings)] if options.dagster else [])],
+        prepare=prepare,
+        shop=str(settings.dataset_dir),
     )
 
 
@@ -103,6 +112,9 @@ def already_ready(folder: RunFolder, settings: Settings, console: Console) -> bo
         raise AlreadyRunning(
             f"another `cascade up` holds {folder.path.parent} and is {phase}; wait for it, or `cascade down`"
         )
+    wanted = str(absolute(settings).dataset_dir)
+    if status.shop not in ("", wanted):
+        raise AlreadyRunning(f"Cascade already runs with the shop at {status.shop}; `cascade down` before another shop")
     console.print(f"Cascade already runs (process {status.pid}).")
     announce(settings, folder, console)
     return True

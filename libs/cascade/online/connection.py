@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry as BlockingRetry
 
 from cascade.online.errors import OnlineStoreDown
 
@@ -29,6 +31,16 @@ def connect(url: str, *, timeout_s: float = 0.25, max_connections: int = 32) -> 
         retry=Retry(NoBackoff(), 0),
     )
     return Redis.from_pool(pool)
+
+
+def connect_blocking(url: str, *, timeout_s: float) -> redis.Redis:
+    """A client for threads, with the same manners: no connection yet, each command bounded, nothing retried."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=BlockingRetry(NoBackoff(), 0),
+    )
 
 
 @contextmanager

@@ -47,8 +47,13 @@ def connection_string(redis_url: str, timeout_s: float | None = None) -> str:
     return ",".join(parts)
 
 
-def feature_store(registry: Path, redis_url: str, timeout_s: float | None = None) -> FeatureStore:
-    """A Feast store over this registry file and Redis."""
+def feature_store(
+    registry: Path, redis_url: str, timeout_s: float | None = None, *, always_write: bool = False
+) -> FeatureStore:
+    """A Feast store over this registry file and Redis.
+
+    always_write: a push replaces what is stored even where its event is not newer; by default Feast skips it
+    """
     os.environ.setdefault("FEAST_USAGE", "False")
     from feast import FeatureStore, RepoConfig
 
@@ -56,7 +61,11 @@ def feature_store(registry: Path, redis_url: str, timeout_s: float | None = None
         project=PROJECT,
         provider="local",
         registry=str(registry),
-        online_store={"type": "redis", "connection_string": connection_string(redis_url, timeout_s)},
+        online_store={
+            "type": "redis",
+            "connection_string": connection_string(redis_url, timeout_s),
+            "skip_dedup": always_write,
+        },
         offline_store={"type": "duckdb"},
         entity_key_serialization_version=3,
     )

@@ -1,8 +1,8 @@
 """What a user did: one atomic step to write it, and what reads it back.
 
-The step sets the item's bits in the user's Bloom filter, puts the item first among the recent ones, and appends the
-event to the stream. It is a Lua script, so that either all of it happens or none; plain EVAL scripts run on Redis 6.2
-and later and on Valkey.
+The step sets the item's bits in the user's Bloom filter, puts the item first among the recent ones, notes a click on a
+list for the list's impression, and appends the event to the stream. It is a Lua script, so that either all of it
+happens or none; plain EVAL scripts run on Redis 6.2 and later and on Valkey.
 """
 
 from __future__ import annotations
@@ -14,24 +14,29 @@ from dataclasses import asdict, dataclass
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from cascade.features.spec import NEGATIVE_EVENT_TYPES
 from cascade.online import keys
 from cascade.online.bloom import BloomShape, PositionTable, contains
 from cascade.online.connection import store_errors
 
-# KEYS: bitmap, recent list, stream.
-# ARGV: seconds to live, length of the recent list, its new entry, number of stream values, field and value in turn,
-#       then the bits.
+# KEYS: bitmap, recent list, stream; the list's clicked items where the event belongs to a list.
+# ARGV: seconds to live, length of the recent list, its new entry, item, seconds to live of the clicked items,
+#       number of stream values, field and value in turn, then the bits.
 _RECORD = """
 local ttl = tonumber(ARGV[1])
-local fields = tonumber(ARGV[4])
-for i = 5 + fields, #ARGV do
+local fields = tonumber(ARGV[6])
+for i = 7 + fields, #ARGV do
     redis.call('SETBIT', KEYS[1], ARGV[i], 1)
 end
 redis.call('EXPIRE', KEYS[1], ttl)
 redis.call('LPUSH', KEYS[2], ARGV[3])
 redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[2]) - 1)
 redis.call('EXPIRE', KEYS[2], ttl)
-return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 5, 4 + fields))
+if KEYS[4] then
+    redis.call('SADD', KEYS[4], ARGV[4])
+    redis.call('EXPIRE', KEYS[4], ARGV[5])
+end
+return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 7, 6 + fields))
 """
 _RECORD_SHA = hashlib.sha1(_RECORD.encode(), usedforsecurity=False).hexdigest()  # how Redis names scripts
 
@@ -49,6 +54,11 @@ class Event:
     event_type: str
     device_type: str | None = None
     request_id: str | None = None
+
+    @property
+    def is_click_on_a_list(self) -> bool:
+        """Whether it is attributed to the list of its request: every type is but the negative ones."""
+        return self.request_id is not None and self.event_type not in NEGATIVE_EVENT_TYPES
 
     def fields(self) -> dict[str, str]:
         """For XADD."""
@@ -114,13 +124,16 @@ class Interactions:
         recent = RecentItem(event.timestamp, event.event_type, event.item_id)
         fields = [part for pair in event.fields().items() for part in pair]
         bits = self._positions.lookup([event.item_id])[0].tolist()
+        names = [keys.seen(event.user_id), keys.recent(event.user_id), keys.EVENTS]
+        if event.is_click_on_a_list:
+            names.append(keys.clicked(str(event.request_id)))
         arguments = [
-            keys.seen(event.user_id),
-            keys.recent(event.user_id),
-            keys.EVENTS,
+            *names,
             self._seen_ttl_s,
             keys.RECENT_MAX,
             recent.encode(),
+            event.item_id,
+            keys.CLICKED_TTL_S,
             len(fields),
             *fields,
             *bits,
@@ -128,9 +141,9 @@ class Interactions:
         # The client's types mix sync and async results; hence the ignored [misc] of each await below.
         with store_errors("recording an interaction"):
             try:
-                event_id = await self._client.evalsha(_RECORD_SHA, 3, *arguments)  # type: ignore[misc]
+                event_id = await self._client.evalsha(_RECORD_SHA, len(names), *arguments)  # type: ignore[misc]
             except NoScriptError:  # a server that was restarted, or met for the first time; nothing ran yet
-                event_id = await self._client.eval(_RECORD, 3, *arguments)  # type: ignore[misc]
+                event_id = await self._client.eval(_RECORD, len(names), *arguments)  # type: ignore[misc]
         return _text(event_id)
 
     async def unseen(self, user_id: str, item_ids: Sequence[str]) -> list[str]:

@@ -5,6 +5,9 @@
 | cascade:seen:{user} | string | bitmap of the user's Bloom filter | `seen_ttl_s` (7 days), from the last interaction |
 | cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
 | cascade:events | stream | one entry an interaction | trimmed by its readers |
+| cascade:impressions | stream | one entry a list shown: `payload`, JSON of api.impressions | trimmed likewise |
+| cascade:dead-letters | stream | what could not be used: `stream`, `id`, `reason`, `tries`, `entry.<field>` | length |
+| cascade:clicked:{request} | set | item ids clicked in the list of that request | CLICKED_TTL_S, from the last click |
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
@@ -24,7 +27,14 @@ SEEN_TTL_S = 7 * DAY_S
 RECENT_MAX = 50
 """Recent items kept for each user."""
 
+CLICKED_TTL_S = 6 * 3600
+"""Seconds for which clicks on a list are remembered: far beyond the attribution window and a worker's outage."""
+
 EVENTS = f"{_PREFIX}:events"
+IMPRESSIONS = f"{_PREFIX}:impressions"
+DEAD_LETTERS = f"{_PREFIX}:dead-letters"
+FEATURES_GROUP = "features"
+"""Consumer group of the features worker, on both streams."""
 POPULAR_GLOBAL = f"{_PREFIX}:popular:global"
 
 
@@ -36,6 +46,11 @@ def seen(user_id: str) -> str:
 def recent(user_id: str) -> str:
     """List of the user's latest interactions, newest first."""
     return f"{_PREFIX}:recent:{user_id}"
+
+
+def clicked(request_id: str) -> str:
+    """Set of the items clicked in one list."""
+    return f"{_PREFIX}:clicked:{request_id}"
 
 
 def popular_l1(category: str) -> str:

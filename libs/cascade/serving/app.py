@@ -36,6 +36,8 @@ from cascade.serving.settings import ServiceSettings
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 ReadinessCheck = Callable[[FastAPI], Awaitable[str | None]]
 """None when all is well, else the reason why not."""
+Report = Callable[[FastAPI], Awaitable[object]]
+"""Something that /readyz tells and that decides nothing; JSON."""
 Versions = Callable[[FastAPI], Mapping[str, str]]
 """Versions that serve, by track."""
 
@@ -49,6 +51,7 @@ def create_service_app(
     routers: Sequence[APIRouter],
     *,
     checks: Mapping[str, ReadinessCheck] | None = None,
+    reports: Mapping[str, Report] | None = None,
     versions: Versions | None = None,
     problems: Mapping[type[Exception], ProblemOf] | None = None,
     description: str = "",
@@ -56,6 +59,7 @@ def create_service_app(
     """A service with its routes, health, readiness, metrics, logs and problem details.
 
     checks: what must hold for /readyz to answer 200, by name
+    reports: what /readyz tells besides, by name, of things that the service can do without
     versions: told by /readyz
     problems: exception class → problem, beside and before the common ones
     """
@@ -81,7 +85,7 @@ def create_service_app(
     app.state.metrics = metrics
     for router in routers:
         app.include_router(router)
-    app.include_router(_operations(checks or {}, versions, settings.ready_timeout_s))
+    app.include_router(_operations(checks or {}, reports or {}, versions, settings.ready_timeout_s))
     return app
 
 
@@ -98,7 +102,9 @@ def _answer_with(
     return answer
 
 
-def _operations(checks: Mapping[str, ReadinessCheck], versions: Versions | None, timeout_s: float) -> APIRouter:
+def _operations(
+    checks: Mapping[str, ReadinessCheck], reports: Mapping[str, Report], versions: Versions | None, timeout_s: float
+) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/healthz", summary="The process answers")
@@ -115,6 +121,8 @@ def _operations(checks: Mapping[str, ReadinessCheck], versions: Versions | None,
         body: dict[str, object] = {"status": "ready", "checks": dict.fromkeys(checks, "ok")}
         if versions is not None:
             body["versions"] = dict(versions(request.app))
+        told = await asyncio.gather(*(_tell(report, request.app, timeout_s) for report in reports.values()))
+        body |= dict(zip(reports, told, strict=True))
         return JsonResponse(body)
 
     @router.get("/metrics", summary="Prometheus metrics")
@@ -123,6 +131,18 @@ def _operations(checks: Mapping[str, ReadinessCheck], versions: Versions | None,
         return Response(exposition, headers={"content-type": metrics_module.CONTENT_TYPE})
 
     return router
+
+
+async def _tell(report: Report, app: FastAPI, timeout_s: float) -> object:
+    """The report, or null where it is late or fails: readiness does not hang on it."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await report(app)
+    except TimeoutError:
+        return None
+    except Exception:
+        log.exception("readiness report failed")
+        return None
 
 
 async def _run(check: ReadinessCheck, app: FastAPI, timeout_s: float) -> str | None:

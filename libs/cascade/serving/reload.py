@@ -8,7 +8,9 @@ goes when the last of it ends. A version that is refused leaves the old one in p
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ class Loaded(Generic[T]):
 @dataclass
 class _Refused:
     version: str
+    reason: str
     wait_s: float
     until: float
 
@@ -82,6 +85,16 @@ class BundleHolder(Generic[T]):
         self._told: str | None = None
         self._changing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def service(self) -> str:
+        """Whose bundle this is."""
+        return self._service
+
+    @property
+    def refused(self) -> str | None:
+        """Why the version that the alias names does not serve, where it was refused."""
+        return None if self._refused is None else f"{self._refused.version}: {self._refused.reason}"
 
     @property
     def current(self) -> Loaded[T]:
@@ -121,8 +134,11 @@ class BundleHolder(Generic[T]):
                 await self._task
             self._task = None
 
-    async def refresh(self) -> bool:
-        """Look at the alias now; True if another version serves afterwards."""
+    async def refresh(self, *, again: bool = False) -> bool:
+        """Look at the alias now; True if another version serves afterwards.
+
+        again: also try a version that was refused a moment ago
+        """
         async with self._changing:
             try:
                 wanted = await asyncio.to_thread(self._store.alias, self._service, self._alias)
@@ -136,7 +152,8 @@ class BundleHolder(Generic[T]):
                 self._refused = self._told = None
                 return False
             refused = self._refused
-            if refused is not None and refused.version == wanted and time.monotonic() < refused.until:
+            waits = refused is not None and refused.version == wanted and time.monotonic() < refused.until
+            if waits and not again:
                 return False  # hashing a bundle is not free: look again later, and at once when the alias moves
             try:
                 loaded = await asyncio.to_thread(self._bring_up, wanted)
@@ -145,19 +162,20 @@ class BundleHolder(Generic[T]):
                 return False
             except Exception as error:  # a defect in a bundle may raise anything: all of it refuses the bundle
                 self._refuse(wanted, error)
+                traceback.clear_frames(error.__traceback__)  # whoever keeps the error must not keep half a bundle
                 return False
-            before, self._loaded = self._loaded, loaded
-            self._refused = self._told = None
-            if self._metrics is not None:
-                self._metrics.bundle(loaded.version, self._alias)
-            log.info(
-                "bundle serves",
-                bundle=self._service,
-                track=self._alias,
-                version=loaded.version,
-                before=None if before is None else before.version,
-            )
+            self._swap(loaded)
             return True
+
+    def _swap(self, loaded: Loaded[T]) -> None:
+        """From here on the new version serves. Nothing but work in flight holds the old one any more."""
+        before, self._loaded = self.version, loaded
+        self._refused = self._told = None
+        if gc.get_freeze_count():  # a process that keeps its heap out of full collections keeps the new bundle out too
+            gc.freeze()
+        if self._metrics is not None:
+            self._metrics.bundle(loaded.version, self._alias)
+        log.info("bundle serves", bundle=self._service, track=self._alias, version=loaded.version, before=before)
 
     def _bring_up(self, version: str) -> Loaded[T]:
         """Verify, load, warm up. In a thread."""
@@ -170,7 +188,8 @@ class BundleHolder(Generic[T]):
     def _refuse(self, version: str, error: Exception) -> None:
         again = self._refused is not None and self._refused.version == version
         wait_s = min(2 * self._refused.wait_s, _MAX_BACKOFF_S) if again and self._refused else self._poll_s
-        self._refused = _Refused(version, wait_s, time.monotonic() + wait_s)
+        reason = f"{type(error).__name__}: {error}"
+        self._refused = _Refused(version, reason, wait_s, time.monotonic() + wait_s)
         if self._metrics is not None:
             self._metrics.bundle_refused.inc()
         if not again:
@@ -180,7 +199,7 @@ class BundleHolder(Generic[T]):
                 track=self._alias,
                 version=version,
                 serving=self.version,
-                error=f"{type(error).__name__}: {error}",
+                error=reason,
                 exc_info=error,
             )
 

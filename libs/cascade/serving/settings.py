@@ -50,6 +50,9 @@ class BundleSettings(BaseSettings):
     model_store: str = Field(".cascade/models", description="folder or fsspec URL of the model store")
     alias: Literal["stable", "canary"] = Field("stable", description="which version to follow")
     alias_poll_s: float = Field(2.0, gt=0, description="time between looks at the alias")
+    internal_token: SecretStr | None = Field(
+        None, min_length=16, description="bearer token of `POST /internal/refresh`; none: there is no such endpoint"
+    )
 
 
 class BatchSettings(BaseSettings):

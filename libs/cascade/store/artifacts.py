@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from cascade.features.item_table import ItemTable
 from cascade.features.popularity import Popularity
 from cascade.features.transforms import ContextTransform, UserTransform
-from cascade.store.errors import BundleCorrupt, LineageMismatch
+from cascade.store.errors import BundleCorrupt
+from cascade.store.lineage import INDEX, QUERY_TOWER, require_same_tower
 
 if TYPE_CHECKING:
     from cascade.index.interface import CandidateIndex
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from cascade.models.two_tower import QueryTower
 
 _USER, _CONTEXT = "user_transform", "context_transform"
-_QUERY_TOWER, _INDEX, _ITEM_IDS = "query_tower", "index", "item_ids.parquet"
+_ITEM_IDS = "item_ids.parquet"
 _DLRM, _ITEMS = "dlrm", "items"
 _CATALOG, _POPULARITY = "catalog.parquet", "popularity.json"
 
@@ -51,12 +52,7 @@ class RetrievalArtifacts:
     item_ids: list[str]
 
     def __post_init__(self) -> None:
-        trained_against, built_from = self.query_tower.candidate_fingerprint, self.index.source
-        if trained_against is None or trained_against != built_from:
-            raise LineageMismatch(
-                f"the query tower was trained against candidate tower {_short(trained_against)} and the index built "
-                f"from {_short(built_from)}; bundle the two of one training"
-            )
+        require_same_tower(self.query_tower.candidate_fingerprint, self.index.source)
         if len(self.item_ids) != self.index.count:
             raise BundleCorrupt(f"{len(self.item_ids)} item ids for an index of {self.index.count} vectors")
 
@@ -73,8 +69,8 @@ class RetrievalArtifacts:
     def save(self, folder: Path) -> None:
         """Write the parts into `folder`."""
         self.user_transform.save(folder / _USER)
-        self.query_tower.save(folder / _QUERY_TOWER)
-        self.index.save(folder / _INDEX)
+        self.query_tower.save(folder / QUERY_TOWER)
+        self.index.save(folder / INDEX)
         pq.write_table(pa.table({"item_id": self.item_ids}), folder / _ITEM_IDS)
 
     @classmethod
@@ -85,8 +81,8 @@ class RetrievalArtifacts:
 
         return cls(
             UserTransform.load(folder / _USER),
-            QueryTower.load(folder / _QUERY_TOWER),
-            CandidateIndex.load(folder / _INDEX, threads),
+            QueryTower.load(folder / QUERY_TOWER),
+            CandidateIndex.load(folder / INDEX, threads),
             pq.read_table(folder / _ITEM_IDS).column("item_id").to_pylist(),
         )
 
@@ -156,7 +152,3 @@ class GatewayArtifacts:
     def load(cls, folder: Path) -> GatewayArtifacts:
         """Read the parts."""
         return cls.from_catalog(pq.read_table(folder / _CATALOG), Popularity.load(folder / _POPULARITY))
-
-
-def _short(fingerprint: str | None) -> str:
-    return "unknown" if fingerprint is None else fingerprint[:12]

@@ -3,6 +3,8 @@
 StoreError
 ├── BundleNotFound      no such version or alias
 ├── InvalidName         a service, version or alias that could leave its folder
+├── NothingBefore       there is no version to roll back to
+├── VersionInUse        an alias names the version that was to be removed
 └── BundleRefused       there is a bundle and it must not be served
     ├── BundleCorrupt   a file is missing, added or altered
     ├── BundleTooNew    written by a newer format
@@ -24,6 +26,14 @@ class BundleNotFound(StoreError):
 
 class InvalidName(StoreError):
     """A name that could leave its folder."""
+
+
+class NothingBefore(StoreError):
+    """There is no version to roll back to."""
+
+
+class VersionInUse(StoreError):
+    """An alias names the version that was to be removed."""
 
 
 class BundleRefused(StoreError):

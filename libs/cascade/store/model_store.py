@@ -7,10 +7,13 @@ cache and verified there.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -18,7 +21,7 @@ import fsspec
 
 from cascade.files import replacing
 from cascade.store.bundles import MANIFEST, Bundle, Manifest, content_version, file_hashes, read_manifest, verify
-from cascade.store.errors import BundleCorrupt, BundleNotFound, InvalidName
+from cascade.store.errors import BundleCorrupt, BundleNotFound, InvalidName, VersionInUse
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ALIASES = "aliases"
@@ -160,6 +163,42 @@ class ModelStore:
         """Remove an alias; nothing happens where there is none."""
         if self.alias(service, alias) is not None:
             self._fs.rm_file(self._alias_path(service, alias))
+
+    @contextmanager
+    def changing(self, service: str) -> Iterator[None]:
+        """Let one process at a time change a service's aliases and versions.
+
+        Held by the operating system, so it cannot go stale. An object store has no such lock: there the last writer
+        wins, and every single write is whole all the same.
+        """
+        _check(service)
+        if not self._local:
+            yield
+            return
+        folder = Path(self._root) / service
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def remove(self, service: str, version: str) -> None:
+        """Remove a version. Its manifest goes first: what a crash leaves is no version any more.
+
+        Raises:
+            BundleNotFound: no such version
+            VersionInUse: an alias names it
+        """
+        if self.resolve(service, version) != version:
+            raise BundleNotFound(f"{version!r} of {service!r} is an alias, no version; remove_alias removes it")
+        naming = [alias for alias, named in self.aliases(service).items() if named == version]
+        if naming:
+            raise VersionInUse(f"{service}/{version} is {' and '.join(naming)}; point them elsewhere first")
+        path = f"{self._root}/{service}/{version}"
+        self._fs.rm_file(f"{path}/{MANIFEST}")
+        self._fs.rm(path, recursive=True)
 
     def _alias_path(self, service: str, alias: str) -> str:
         return f"{self._root}/{service}/{_ALIASES}/{alias}"

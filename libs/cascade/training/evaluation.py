@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from cascade.data.contract import Dataset
 from cascade.features.item_table import ItemTable
 from cascade.features.point_in_time import training_rows
-from cascade.features.spec import DEVICES, Encoded
+from cascade.features.spec import DEVICES, NEGATIVE_EVENT_TYPES, Encoded
+from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
 from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.index.interface import CandidateIndex
 from cascade.models.dlrm import Dlrm
@@ -109,6 +110,7 @@ def evaluate(
     candidates: int = 300,
     exclude_seen: bool = False,
     threads: int | None = 1,
+    weights: EventWeights = EVENT_WEIGHTS,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Compare the cascade with popularity, item-kNN and, on a generated shop, the oracle.
@@ -116,12 +118,13 @@ def evaluate(
     max_rows: a seeded sample of the evaluation days' interactions. exclude_seen: leave out of every list what
     the user met before the row's moment, as the filter stage does, and rows whose own item was met before.
     threads: of the models on the CPU.
+    weights: those that training and serving use for top_category.
     Slices: all rows; cold users (the same rows, the user unknown in every feature); each device.
     Raises EvaluationError where there is nothing to evaluate on.
     """
     tell = progress or (lambda stage: None)
     tell("rows")
-    rows, dropped = _evaluation_rows(dataset, eval_days, ranker.items, max_rows, seed)
+    rows, dropped = _evaluation_rows(dataset, eval_days, ranker.items, max_rows, seed, weights)
     history = _history(dataset, rows, ranker.items, exclude_seen)
     if exclude_seen:
         fresh = np.array([position not in seen for position, seen in zip(rows.item, history.sets, strict=True)])
@@ -310,12 +313,17 @@ class _Shared:
 
 
 def _evaluation_rows(
-    dataset: Dataset, days: Sequence[dt.date], items: ItemTable, max_rows: int, seed: int
+    dataset: Dataset,
+    days: Sequence[dt.date],
+    items: ItemTable,
+    max_rows: int,
+    seed: int,
+    weights: EventWeights,
 ) -> tuple[_Rows, int]:
     """A seeded sample of the days' rows with known items, and how many rows had unknown ones."""
     with tempfile.TemporaryDirectory(prefix="cascade-evaluation-") as folder:
         path = Path(folder) / "rows.parquet"
-        training_rows(dataset, list(days), path)
+        training_rows(dataset, list(days), path, weights=weights)
         table = pq.read_table(path)
     positions = items.positions(table.column("item_id"))
     known = np.flatnonzero(positions >= 0)
@@ -353,7 +361,9 @@ def _history(dataset: Dataset, rows: _Rows, items: ItemTable, needed_as_sets: bo
 
 
 def _baselines(dataset: Dataset, days: Sequence[dt.date], items: ItemTable) -> tuple[Popularity, ItemKnn]:
-    interactions = dataset.interactions(list(days)).select(["user_id", "item_id"])
+    interactions = dataset.interactions(list(days)).select(["user_id", "item_id", "event_type"])
+    negative = pc.is_in(interactions.column("event_type"), pa.array(NEGATIVE_EVENT_TYPES))
+    interactions = interactions.filter(pc.invert(negative))
     positions = items.positions(interactions.column("item_id"))
     known = positions >= 0
     if not known.any():

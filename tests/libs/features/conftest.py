@@ -17,7 +17,7 @@ from cascade.features.transforms import ContextTransform, ItemTransform, UserTra
 
 FIRST_DAY = dt.date(2026, 1, 5)
 
-Event = tuple[str, str, int]
+Event = tuple[str, str, int] | tuple[str, str, int, str]
 WriteShop = Callable[..., Dataset]
 
 
@@ -78,7 +78,7 @@ def item_table(items: pa.Table, item_transform: ItemTransform) -> ItemTable:
 
 @pytest.fixture
 def write_shop(tmp_path_factory: pytest.TempPathFactory, users: pa.Table, items: pa.Table) -> WriteShop:
-    """write_shop([(user, item, timestamp), ...], **replaced tables) -> Dataset; each event lands in its UTC day."""
+    """write_shop([(user, item, timestamp[, event type]), ...], **replaced tables) -> Dataset; each in its UTC day."""
 
     def write(
         events: Sequence[Event], *, users: pa.Table = users, items: pa.Table = items, device: str | None = "mobile"
@@ -101,10 +101,10 @@ def write_shop(tmp_path_factory: pytest.TempPathFactory, users: pa.Table, items:
 def write_day(path: Path, rows: Sequence[Event], device: str | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table = {
-        "user_id": pa.array([user for user, _, _ in rows], pa.string()),
-        "item_id": pa.array([item for _, item, _ in rows], pa.string()),
-        "timestamp": pa.array([timestamp for _, _, timestamp in rows], pa.int64()),
+        "user_id": pa.array([row[0] for row in rows], pa.string()),
+        "item_id": pa.array([row[1] for row in rows], pa.string()),
+        "timestamp": pa.array([row[2] for row in rows], pa.int64()),
         "device_type": pa.array([device] * len(rows), pa.string()),
-        "event_type": pa.array(["view"] * len(rows), pa.string()),
+        "event_type": pa.array([row[3] if len(row) > 3 else "view" for row in rows], pa.string()),
     }
     pq.write_table(pa.table(table), path)

@@ -19,13 +19,14 @@ from cascade.features.point_in_time import ROWS_SCHEMA, online_top_categories, t
 from cascade.features.source import QueryLimits
 from cascade.features.top_category import top_category_of
 
-Event = tuple[str, str, int]
+Event = tuple[str, str, int, str]
 WriteShop = Callable[..., Dataset]
 
 DAY = 86_400
 LIMITS = QueryLimits(memory="500MB", threads=1)
 MONDAY = int(dt.datetime(2026, 1, 5, tzinfo=dt.UTC).timestamp())
 CATEGORY = {"i1": "shoes", "i2": "shoes", "i3": "hats", "i4": "bags"}
+WEIGHTS = {"view": 1, "click": 1, "add_to_cart": 3, "purchase": 5, "not_interested": -3}
 
 # "gone" is in no catalog, "stranger" in no user table. Moments crowd around a day's edges, to the second, so that
 # ties, equal seconds and events exactly 24 hours apart are common.
@@ -38,6 +39,8 @@ events = st.lists(
         st.sampled_from(["u1", "u2", "stranger"]),
         st.sampled_from([*CATEGORY, "gone"]),
         moments.map(lambda offset: MONDAY + offset),
+        # "wishlist" has no weight of its own
+        st.sampled_from(["view", "click", "add_to_cart", "purchase", "not_interested", "wishlist"]),
     ),
     min_size=1,
     max_size=40,
@@ -47,20 +50,20 @@ events = st.lists(
 def reference(history: Sequence[Event], user: str, at: int) -> tuple[str | None, int | None]:
     """(top category, newest event used), by the definition, without any cleverness."""
     seen = [
-        (CATEGORY[item], timestamp)
-        for who, item, timestamp in history
+        (CATEGORY[item], timestamp, WEIGHTS.get(kind, 1))
+        for who, item, timestamp, kind in history
         if who == user and item in CATEGORY and at - DAY <= timestamp < at
     ]
     if not seen:
         return None, None
-    categories = sorted({category for category, _ in seen})
-    count = {one: sum(category == one for category, _ in seen) for one in categories}
-    last = {one: max(timestamp for category, timestamp in seen if category == one) for one in categories}
-    best = categories[0]
-    for one in categories[1:]:
-        if (count[one], last[one]) > (count[best], last[best]):
+    categories = sorted({category for category, _, _ in seen})
+    total = {one: sum(weight for category, _, weight in seen if category == one) for one in categories}
+    last = {one: max(timestamp for category, timestamp, _ in seen if category == one) for one in categories}
+    best = None
+    for one in categories:
+        if total[one] > 0 and (best is None or (total[one], last[one]) > (total[best], last[best])):
             best = one
-    return best, max(timestamp for _, timestamp in seen)
+    return best, max(timestamp for _, timestamp, _ in seen)
 
 
 def day_of(timestamp: int) -> dt.date:
@@ -84,8 +87,9 @@ def test_training_rows_agree_with_the_reference(
     stats = training_rows(dataset, days, tmp_path / "rows.parquet", limits=LIMITS)
     rows = read(tmp_path / "rows.parquet")
 
-    expected = sorted((event for event in history if day_of(event[2]) in days), key=lambda e: (e[2], e[0], e[1]))
-    assert [(row["user_id"], row["item_id"], row["timestamp"]) for row in rows] == expected
+    positive = (event for event in history if day_of(event[2]) in days and event[3] != "not_interested")
+    expected = sorted(positive, key=lambda e: (e[2], e[0], e[1], e[3]))
+    assert [(row["user_id"], row["item_id"], row["timestamp"], row["event_type"]) for row in rows] == expected
     people = {person["user_id"]: person for person in users.to_pylist()}
     for row in rows:
         # Only this day and the one before are in the dataset's reach, which is all that 24 hours can touch.
@@ -93,7 +97,7 @@ def test_training_rows_agree_with_the_reference(
         assert (row["top_category"], row["feature_timestamp"]) == (top, newest), row
         person = people.get(row["user_id"], {"age": None, "gender": None})
         assert (row["age"], row["gender"]) == (person["age"], person["gender"])
-        assert (row["device_type"], row["event_type"]) == ("mobile", "view")
+        assert row["device_type"] == "mobile"
     assert stats.rows == len(rows)
     assert stats.rows_without_top_category == sum(row["top_category"] is None for row in rows)
     assert stats.rows_of_unknown_users == sum(row["user_id"] == "stranger" for row in rows)
@@ -108,7 +112,7 @@ def test_online_agrees_with_the_reference(write_shop: WriteShop, history: list[E
         {"user_id": user, "top_category": top, "event_timestamp": dt.datetime.fromtimestamp(newest, dt.UTC)}
         for user in ("stranger", "u1", "u2")
         for top, newest in [reference(history, user, at)]
-        if newest is not None
+        if newest is not None and top is not None
     ]
     assert found.to_pylist() == expected
     assert found.schema.field("event_timestamp").type == pa.timestamp("us", tz="UTC")
@@ -125,7 +129,9 @@ def test_training_sees_what_serving_would_have_seen(
         online = online_top_categories(dataset, row["timestamp"], limits=LIMITS).to_pylist()
         served = {entry["user_id"]: entry["top_category"] for entry in online}
         assert served.get(row["user_id"]) == row["top_category"]
-        own = [(CATEGORY.get(item), timestamp) for user, item, timestamp in history if user == row["user_id"]]
+        own = [
+            (CATEGORY.get(item), timestamp, kind) for user, item, timestamp, kind in history if user == row["user_id"]
+        ]
         assert top_category_of(own, row["timestamp"]) == row["top_category"]
 
 
@@ -200,3 +206,12 @@ def test_a_very_busy_user_is_counted_like_any_other(write_shop: WriteShop, tmp_p
     # After each full round all three tie, and the latest is the one just met.
     assert [row["top_category"] for row in rows[3::3]] == ["bags"] * len(rows[3::3])
     assert [row["top_category"] for row in rows[1::3]] == ["shoes"] * len(rows[1::3])
+
+
+def test_weights_are_the_callers(write_shop: WriteShop, tmp_path: Path) -> None:
+    dataset = write_shop([("u1", "i1", MONDAY, "purchase"), ("u1", "i3", MONDAY + 1), ("u1", "i4", MONDAY + 2)])
+    for weights, top in (({}, "hats"), ({"purchase": 2}, "shoes"), ({"purchase": -1, "view": 0}, None)):
+        training_rows(dataset, dataset.days(), tmp_path / "r", weights=weights, limits=LIMITS)
+        assert read(tmp_path / "r")[-1]["top_category"] == top
+        online = online_top_categories(dataset, MONDAY + 2, weights=weights, limits=LIMITS).to_pylist()
+        assert [row["top_category"] for row in online] == ([top] if top else [])

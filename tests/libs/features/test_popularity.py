@@ -27,6 +27,11 @@ def dataset(write_shop: WriteShop) -> Dataset:
     return write_shop([*events, ("u1", "i4", MONDAY + 86_400)])
 
 
+def test_a_no_is_no_popularity(write_shop: WriteShop) -> None:
+    dataset = write_shop([("u1", "i1", MONDAY, "click"), *[("u1", "i3", MONDAY, "not_interested")] * 5])
+    assert count_popularity(dataset, dataset.days(), limits=LIMITS).global_ == (("i1", 1.0),)
+
+
 def test_items_of_the_catalog_by_count_then_id(dataset: Dataset) -> None:
     popularity = count_popularity(dataset, dataset.days()[:1], limits=LIMITS)
     assert popularity.global_ == (("i3", 5.0), ("i1", 3.0), ("i2", 3.0), ("i4", 1.0))

@@ -17,6 +17,7 @@ def test_what_the_given_days_hold(write_shop: Callable[..., Dataset]) -> None:
             ("u1", "i1", MONDAY + 1),
             ("stranger", "gone", MONDAY + 2),
             ("u1", "i1", MONDAY + 3),
+            ("u4", "i4", MONDAY + 4, "not_interested"),
             ("u3", "i2", MONDAY + 86_400),
         ]
     )

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cascade.local import system
 from cascade.local.parts import (
     absolute,
     dagster_part,
+    features_part,
     one_process_part,
     redis_address,
     redis_part,
@@ -14,7 +16,9 @@ from cascade.local.parts import (
     settings_environment,
 )
 from cascade.local.probes import http_url, reachable_host
+from cascade.local.system import Options, plan
 from cascade.settings import Settings
+from services.features.settings import FeaturesSettings
 from services.filter.settings import FilterSettings
 from services.gateway.settings import GatewaySettings
 from services.ranker.settings import RankerSettings
@@ -34,7 +38,7 @@ def test_paths_hold_in_every_folder(settings, tmp_path):
 
 
 def test_a_child_reads_the_same_settings(settings, monkeypatch):
-    full = settings.model_copy(update={"shop": Path("/data/shop"), "dlrm_epochs": 3})
+    full = settings.model_copy(update={"shop": Path("/data/shop"), "dlrm_epochs": 3, "event_weights": {"view": -2}})
     for name, value in settings_environment(full).items():
         monkeypatch.setenv(name, value)
     assert Settings() == full
@@ -65,6 +69,48 @@ def test_services_read_what_they_are_given(settings, monkeypatch):
     assert parts["ranker"].environment["OMP_NUM_THREADS"] == "1"
 
 
+def test_the_worker_reads_what_it_is_given(settings, monkeypatch):
+    settings = settings.model_copy(update={"features_port": 9004, "event_weights": {"click": 2}})
+    part = features_part(settings)
+    for name, value in part.environment.items():
+        monkeypatch.setenv(name, value)
+    worker = FeaturesSettings()
+    assert (worker.port, worker.event_weights) == (9004, {"click": 2})
+    assert worker.dataset == settings.dataset_dir
+    assert worker.feast_registry == settings.feast_dir / "registry.db"
+    assert worker.redis_url.get_secret_value() == settings.redis()
+    assert part.ready is not None
+    assert part.port_setting == "CASCADE_FEATURES_PORT"
+    for options in (system.Options(), system.Options(one_process=True, dagster=False)):
+        assert "features" in [part.name for part in system.plan(settings, options).after]
+
+
+def test_those_that_hold_a_bundle_get_the_token_and_no_other(settings, monkeypatch):
+    token = "a-token-of-some-length"
+    parts = service_parts(settings, token)
+    with_it = [part.name for part in parts if token in part.environment.values()]
+    assert with_it == ["retrieval", "ranker", "gateway"]
+    assert not any("INTERNAL_TOKEN" in name for part in service_parts(settings) for name in part.environment)
+    for part in (*parts, one_process_part(settings, token)):
+        assert not any(token in argument for argument in part.argv)
+        for name, value in part.environment.items():
+            monkeypatch.setenv(name, value)
+        for read in (RetrievalSettings, RankerSettings, GatewaySettings):
+            found = read().internal_token
+            assert found is None or found.get_secret_value() == token
+    assert GatewaySettings().internal_token.get_secret_value() == token
+
+
+def test_each_run_has_a_token_of_its_own(settings):
+    def tokens(one_process):
+        found = plan(settings, Options(one_process=one_process, dagster=False))
+        return {value for part in found.after for name, value in part.environment.items() if name.endswith("_TOKEN")}
+
+    (first,), (second,), (third,) = tokens(False), tokens(False), tokens(True)
+    assert len({first, second, third}) == 3
+    assert len(first) >= 32
+
+
 def test_one_process_has_every_services_environment(settings):
     apart = {name for part in service_parts(settings) for name in part.environment}
     assert set(one_process_part(settings).environment) == apart
@@ -78,6 +124,9 @@ def test_dagster_and_redis(settings):
     redis = redis_part(settings)
     assert redis.address == "redis://127.0.0.1:9006/0"
     assert redis.log.parent == settings.redis_dir
+    assert redis.argv[redis.argv.index("--appendfsync") + 1] == "always"
+    relaxed = redis_part(settings.model_copy(update={"redis_appendfsync": "everysec"}))
+    assert relaxed.argv[relaxed.argv.index("--appendfsync") + 1] == "everysec"
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,15 @@ def test_marks(folder):
     folder.mark_stopped("filter")
     folder.clear_marks()
     assert not folder.is_marked("filter")
+
+
+def test_the_token_is_its_owners_alone_and_goes_with_the_run(folder):
+    assert folder.token() is None
+    with folder.locked():
+        folder.write_token("of an earlier run")
+        (folder.path / "internal.token").chmod(0o644)  # whatever the file before was like
+        folder.write_token("secret")
+        assert folder.token() == "secret"
+        assert (folder.path / "internal.token").stat().st_mode & 0o777 == 0o600
+        folder.remove_table()
+        assert folder.token() is None

@@ -44,6 +44,17 @@ async def test_one_step_writes_filter_recent_items_and_event(interactions: Inter
     assert Event.from_fields({name.decode(): value.decode() for name, value in fields.items()}) == event()
 
 
+async def test_clicks_on_a_list_are_noted_for_it(interactions: Interactions, client: Redis) -> None:
+    await interactions.record(event("i1"))
+    await interactions.record(event("i2", "u2"))
+    await interactions.record(Event("u1", "i3", 1, "not_interested", None, "r-1"))
+    await interactions.record(Event("u1", "i4", 1, "click"))
+    assert await client.smembers(keys.clicked("r-1")) == {b"i1", b"i2"}
+    assert 0 < await client.ttl(keys.clicked("r-1")) <= keys.CLICKED_TTL_S
+    assert len(await client.keys("cascade:clicked:*")) == 1
+    assert await client.xlen(keys.EVENTS) == 4
+
+
 async def test_both_keys_expire_and_the_clock_starts_anew(client: Redis) -> None:
     interactions = Interactions(client, seen_ttl_s=100)
     await interactions.record(event("i1"))

@@ -229,6 +229,32 @@ async def test_health_readiness_and_versions(open_app: Any) -> None:
     assert app.state.open is False
 
 
+async def test_reports_are_told_and_decide_nothing(open_app: Any) -> None:
+    async def fine(_app: FastAPI) -> dict[str, str]:
+        return {"redis": "down"}
+
+    async def slow(_app: FastAPI) -> str:
+        await asyncio.sleep(60)
+        return "never"
+
+    async def defect(_app: FastAPI) -> str:
+        raise RuntimeError("secret")
+
+    app = build(reports={"dependencies": fine, "slow": slow, "defect": defect})
+    async with open_app(app) as client:
+        with capture_logs() as logs:
+            answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ready",
+        "checks": {},
+        "dependencies": {"redis": "down"},
+        "slow": None,
+        "defect": None,
+    }
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["readiness report failed"]
+
+
 async def test_requests_are_counted_by_route_template(client: httpx.AsyncClient) -> None:
     for number in range(3):
         await client.get(f"/v1/things/{number}")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,78 @@ async def test_an_alias_to_nowhere_and_an_unreadable_store_are_told_once(store: 
             assert not await holding.refresh()
             assert not await holding.refresh()
         assert [entry["event"] for entry in logs] == [told]
+
+
+class Weights:
+    """Something that can be watched going."""
+
+
+async def test_the_old_version_leaves_memory_once_nothing_works_on_it(store: ModelStore) -> None:
+    def fresh(_folder: Path) -> Weights:
+        return Weights()
+
+    holding = BundleHolder(store, "demo", "stable", fresh, poll_s=3600)
+    publish(store, "old", 1)
+    await holding.refresh()
+    old = weakref.ref(holding.current.value)
+    in_flight = holding.current
+    publish(store, "new", 2)
+    gc.disable()  # what is freed is freed at once, and not when the collector comes by
+    try:
+        assert await holding.refresh()
+        assert old() is in_flight.value
+        del in_flight
+        assert old() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_refused_version_leaves_memory(store: ModelStore) -> None:
+    tried: list[weakref.ref[Weights]] = []
+
+    def fresh(_folder: Path) -> Weights:
+        weights = Weights()
+        tried.append(weakref.ref(weights))
+        return weights
+
+    def reject(_weights: Weights) -> None:
+        raise RuntimeError("does not run")
+
+    holding = BundleHolder(store, "demo", "stable", fresh, reject, poll_s=3600)
+    publish(store, "bad", 1)
+    assert not await holding.refresh()
+    gc.collect()
+    assert [one() for one in tried] == [None]
+
+
+async def test_where_the_heap_is_frozen_a_new_bundle_is_frozen_too(store: ModelStore) -> None:
+    holding = holder(store, poll_s=3600)
+    publish(store, "first", 1)
+    await holding.refresh()
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        kept = [[number] for number in range(1000)]
+        publish(store, "second", 2)
+        await holding.refresh()
+        assert gc.get_freeze_count() >= before + len(kept)
+    finally:
+        gc.unfreeze()
+
+
+async def test_told_to_look_again_it_tries_a_refused_version_at_once(store: ModelStore, tmp_path: Path) -> None:
+    holding = holder(store, poll_s=3600)
+    version = publish(store, "good", 1)
+    file = tmp_path / "models" / "demo" / version / "text"
+    file.write_text("harmed")
+    assert not await holding.refresh()
+    assert holding.refused is not None
+    assert holding.refused.startswith(f"{version}: BundleCorrupt: ")
+    file.write_text("good")  # restored
+    assert not await holding.refresh()
+    assert await holding.refresh(again=True)
+    assert holding.refused is None
 
 
 async def test_closing_twice_or_unstarted_is_harmless(store: ModelStore) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 import redis
 from pydantic import SecretStr
 
+from cascade.api.common import EventType
 from cascade.api.filter import FilterResponse, ForgetResponse, SeenResponse
 from cascade.online import keys
 from cascade.online.server import RedisServer, free_port
@@ -45,6 +46,13 @@ async def test_what_was_clicked_is_gone_from_the_very_next_answer(client: httpx.
     after = FilterResponse.model_validate_json((await unseen(client, "u", ["a", "b", "c"])).content)
     assert (after.item_ids, after.dropped) == (["a", "c"], 1)
     assert after.timing.compute_ms > 0
+
+
+@pytest.mark.parametrize("event_type", get_args(EventType))
+async def test_whatever_happened_to_an_item_hides_it(client: httpx.AsyncClient, event_type: str) -> None:
+    event = {"user_id": "u", "item_id": "b", "timestamp": AT, "event_type": event_type}
+    assert (await client.post("/v1/seen", json=event)).status_code == 200
+    assert (await unseen(client, "u", ["a", "b", "c"])).json()["item_ids"] == ["a", "c"]
 
 
 async def test_no_candidates_are_no_error(client: httpx.AsyncClient) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from cascade.api.common import StageTiming, UserFeatures
 from cascade.api.filter import FilterRequest, FilterResponse, SeenRequest, SeenResponse
+from cascade.api.impressions import Impression
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
 from cascade.features.popularity import Popularity
@@ -79,6 +80,7 @@ class FakeStages:
     filters: list[FilterRequest] = field(default_factory=list)
     ranks: list[RankRequest] = field(default_factory=list)
     recorded: list[SeenRequest] = field(default_factory=list)
+    impressions: list[Impression] = field(default_factory=list)
 
     async def _behave(self, stage: str) -> None:
         if stage in self.slow:
@@ -124,7 +126,11 @@ class FakeStages:
         await self._behave("ranker")
         ids = request.item_ids[::-1][: request.k]
         scores = [0.9 - place / 1000 for place in range(len(ids))]
-        return RankResponse(item_ids=ids, scores=scores, unknown=0, version="d1", timing=TIMING)
+        chances = [1.0 if request.diversity is None else 1 / (2 + place) for place in range(len(ids))]
+        return RankResponse(item_ids=ids, scores=scores, propensities=chances, unknown=0, version="d1", timing=TIMING)
+
+    def shown(self, make: Callable[[], Impression]) -> None:
+        self.impressions.append(make())
 
 
 @dataclass
@@ -172,7 +178,14 @@ def make_recommender(stages: FakeStages, notes: Notes, catalog: Catalog) -> Call
     def make(**budget: Any) -> Recommender:
         popular = popularity()
         bundled = BundledPopularity(popular.global_, popular.by_l1, popular.by_l2)
-        ports = Ports(features=stages, retriever=stages, seen_filter=stages, ranker=stages, fresh_popular=bundled)
+        ports = Ports(
+            features=stages,
+            retriever=stages,
+            seen_filter=stages,
+            ranker=stages,
+            fresh_popular=bundled,
+            impressions=stages,
+        )
         return Recommender(
             ports, bundled, catalog, notes, Budget(**{"candidates": 20, "deeper": 30, **budget}), lambda: NOW + 0.5
         )

@@ -1,10 +1,24 @@
 """The public API as a client sees it: the real app over the services' messages."""
 
+import asyncio
+import gc
+import time
+import weakref
+from dataclasses import replace
+from typing import get_args
+
 import httpx
 import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
 
+from cascade.api.common import EventType
 from cascade.api.gateway import RecommendationResponse
+from cascade.online import keys
+from cascade.online.impressions import impression_of
 from cascade.serving.settings import settings_table
+from cascade.store.artifacts import GatewayArtifacts
+from cascade.store.release import promote
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 
@@ -178,6 +192,30 @@ async def test_popular_items_without_redis(client):
     assert metric((await client.get("/metrics")).text, "cascade_popular_fallbacks_total") == 3
 
 
+@pytest.mark.parametrize("event_type", get_args(EventType))
+async def test_each_type_of_event_reaches_the_filter(client, services, event_type):
+    body = {"user_id": "u-1", "item_id": "item-04", "event_type": event_type, "request_id": "req-1"}
+    assert (await client.post("/v1/interactions", json=body)).status_code == 202
+    (event,) = services.stages.recorded
+    assert (event.event_type, event.request_id) == (event_type, "req-1")
+
+
+async def test_the_old_catalog_leaves_memory_when_a_new_one_serves(model_store, settings, services, tmp_path):
+    app = create_app(settings.model_copy(update={"alias_poll_s": 3600}), services.transports())
+    async with app.router.lifespan_context(app):
+        holder = app.state.gateway.holder
+        old = weakref.ref(holder.current.value.catalog)
+        artifacts = GatewayArtifacts.load(tmp_path / "models" / "gateway" / holder.version)
+        fewer = replace(artifacts, items={key: row for key, row in artifacts.items.items() if key < "item-10"})
+        promote(model_store, "gateway", model_store.write("gateway", fewer.save, training_days=[]).version)
+        gc.disable()  # it goes at once: a frozen heap is never searched for cycles
+        try:
+            assert await holder.refresh()
+            assert old() is None
+        finally:
+            gc.enable()
+
+
 async def test_forgetting_history(client, services):
     response = await client.delete("/v1/users/u%2F1/history")
     assert response.json() == {"user_id": "u/1", "removed": {"history": 2}}
@@ -232,6 +270,58 @@ async def test_ready_with_its_dependencies_states(client, services):
         "redis": "down",
     }
     assert response.json()["versions"]["stable"].startswith("20260105-")
+    assert list(response.json()) == ["status", "checks", "versions", "dependencies"]
+    assert (response.json()["status"], response.json()["checks"]) == ("ready", {"bundle": "ok"})
+
+
+async def test_lists_shown_are_in_the_stream(model_store, open_gateway, redis_url):
+    patient = {"redis_url": SecretStr(redis_url), "redis_timeout_ms": 20_000}
+    async with open_gateway(**patient) as client, Redis.from_url(redis_url) as redis:
+        for number in range(3):
+            answer = await client.post(
+                "/v1/recommendations", json={"user_id": "u-1", "k": 4}, headers={"x-request-id": f"req-{number}"}
+            )
+            assert answer.status_code == 200
+        limit = time.monotonic() + 30
+        while await redis.xlen(keys.IMPRESSIONS) < 3:
+            assert time.monotonic() < limit
+            await asyncio.sleep(0.01)
+        impressions = [impression_of(fields) for _, fields in await redis.xrange(keys.IMPRESSIONS)]
+        assert [one.request_id for one in impressions] == ["req-0", "req-1", "req-2"]
+        assert [item.item_id for item in impressions[0].items] == ["item-19", "item-18", "item-17", "item-16"]
+        assert impressions[0].versions == {"retrieval": "r1", "ranker": "d1"}
+        text = (await client.get("/metrics")).text
+        assert metric(text, "cascade_impressions_written_total") == 3
+
+
+async def test_without_redis_lists_are_answered_and_their_log_is_shed(client, services):
+    for _ in range(3):
+        assert (await recommend(client)).degraded == ["features"]
+    shed = 'cascade_impressions_shed_total{reason="%s"}'
+    limit = time.monotonic() + 30
+    while metric(text := (await client.get("/metrics")).text, shed % "store") < 3:
+        assert time.monotonic() < limit
+        await asyncio.sleep(0.01)
+    assert metric(text, shed % "full") == 0
+    assert metric(text, "cascade_impressions_written_total") == 0
+
+
+async def test_a_new_catalog_serves_when_the_gateway_is_told(model_store, open_gateway, tmp_path):
+    token = "a-token-of-some-length"
+    async with open_gateway(internal_token=SecretStr(token), alias_poll_s=3600) as client:
+        before = model_store.alias("gateway", "stable")
+        assert (await client.get("/v1/items")).json()["total"] == 30
+        artifacts = GatewayArtifacts.load(tmp_path / "models" / "gateway" / before)
+        fewer = replace(artifacts, items={key: row for key, row in artifacts.items.items() if key < "item-10"})
+        after = model_store.write("gateway", fewer.save, training_days=[]).version
+        promote(model_store, "gateway", after)
+        assert (await client.post("/internal/refresh")).status_code == 401
+        told = await client.post("/internal/refresh", headers={"authorization": f"Bearer {token}"})
+        assert told.json() == {"bundles": {"gateway": {"version": after, "changed": True, "refused": None}}}
+        assert (await client.get("/v1/items")).json()["total"] == 10
+        text = (await client.get("/metrics")).text
+        assert f'version="{after}"' in text
+        assert f'version="{before}"' not in text
 
 
 async def test_without_a_bundle_it_is_not_ready_and_says_so(open_gateway, services):

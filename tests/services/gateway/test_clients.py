@@ -102,17 +102,19 @@ async def test_an_id_cannot_leave_its_place_in_the_path():
     assert paths == [b"/v1/seen/a%2F..%2Fb%20%3Fx%3D%C3%A9"]
 
 
-async def test_scores_that_do_not_fit_the_ids_are_garbled():
+@pytest.mark.parametrize(("scores", "propensities"), [([0.5], [1.0, 1.0]), ([0.5, 0.4], [1.0])])
+async def test_scores_that_do_not_fit_the_ids_are_garbled(scores, propensities):
     body = {
         "item_ids": ["a", "b"],
-        "scores": [0.5],
+        "scores": scores,
+        "propensities": propensities,
         "unknown": 0,
         "version": "v",
         "timing": {"queue_ms": 0, "compute_ms": 0},
     }
     client = RankerClient(service(lambda request: httpx.Response(200, json=body), stage="ranker"))
     request = RankRequest(user=UserFeatures(user_id="u"), context={"timestamp": 1}, item_ids=["a", "b"])
-    with pytest.raises(StageGarbled):
+    with pytest.raises(StageGarbled, match="2 ids with"):
         await client.rank(request)
 
 

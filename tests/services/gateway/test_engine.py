@@ -6,6 +6,7 @@ from hypothesis import settings as hypothesis_settings
 
 from cascade.api.common import UserFeatures
 from cascade.api.gateway import RecommendationRequest
+from cascade.api.impressions import Impression
 from cascade.errors import CascadeError
 from cascade.online.errors import OnlineStoreDown
 from services.gateway.ports import StageDown, StageLate, StageRefused
@@ -202,6 +203,38 @@ async def test_diversity_reaches_the_ranker(make_recommender, stages):
     with_it, without = (one.diversity for one in stages.ranks)
     assert (with_it.temperature, with_it.seed) == (0.5, 3)
     assert without is None
+
+
+async def test_what_was_shown_is_logged_with_the_chance_it_had(make_recommender, stages):
+    request = ask(k=3, device_type="Mobile", timestamp=1_768_000_000, diversity=True, seed=1)
+    answer = await make_recommender().recommend(request, "req-9")
+    (impression,) = stages.impressions
+    assert Impression.model_validate_json(impression.model_dump_json()) == impression
+    assert (impression.request_id, impression.user_id) == ("req-9", "u-1")
+    assert (impression.timestamp, impression.device_type) == (1_768_000_000, "mobile")
+    assert [item.item_id for item in impression.items] == ids(answer)
+    assert [item.position for item in impression.items] == [0, 1, 2]
+    assert [item.score for item in impression.items] == [item.score for item in answer.items]
+    assert [item.propensity for item in impression.items] == [1 / 2, 1 / 3, 1 / 4]
+    assert impression.versions == {"retrieval": "r1", "ranker": "d1"}
+    assert impression.tracks == {"retrieval": "stable", "ranker": "stable"}
+
+
+async def test_a_list_that_no_chance_made_has_propensity_one(make_recommender, stages, now):
+    await make_recommender().recommend(ask(), "r")
+    stages.failing = {"retrieval": StageDown("retrieval", "x"), "ranker": StageDown("ranker", "x")}
+    await make_recommender().recommend(ask(diversity=True), "r")
+    ranked, degraded = stages.impressions
+    assert [item.propensity for item in ranked.items] == [1.0] * 5
+    assert [(item.score, item.propensity) for item in degraded.items] == [(None, 1.0)] * 5
+    assert (degraded.versions, degraded.tracks) == ({}, {})
+    assert degraded.timestamp == now
+
+
+async def test_an_empty_list_was_not_shown(make_recommender, stages):
+    stages.met = {f"item-{number:02}" for number in range(30)}
+    await make_recommender().recommend(ask(), "r")
+    assert stages.impressions == []
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)

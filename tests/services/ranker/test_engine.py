@@ -121,6 +121,15 @@ def test_diversity_draws_by_seed_and_reports_click_probabilities(engine: RankerE
     assert len(unseeded) > 1
 
 
+def test_propensities_are_one_unless_the_list_was_drawn(engine: RankerEngine) -> None:
+    ids = [f"i{i}" for i in range(20)]
+    assert only(engine.rank([request(ids, k=5)])).propensities == [1.0] * 5
+    drawn = only(engine.rank([request(ids, k=20, diversity=Diversity(temperature=0.5, seed=3))]))
+    weights = np.array(drawn.scores, np.float64) ** 2  # p^(1/T)
+    left = weights[::-1].cumsum()[::-1]
+    np.testing.assert_allclose(drawn.propensities, weights / left, rtol=1e-5)
+
+
 def _pairs(ranked: Ranked) -> tuple[list[str], list[float]]:
     return ranked.item_ids, ranked.scores
 

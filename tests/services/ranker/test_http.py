@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,13 @@ async def test_a_ranking(app_settings: RankerSettings, publish: Callable[[int], 
         ranked = RankResponse.model_validate_json((await client.post("/v1/rank", json=BODY)).content)
         assert len(ranked.item_ids) == len(ranked.scores) == 5
         assert ranked.scores == sorted(ranked.scores, reverse=True)
+        assert ranked.propensities == [1.0] * 5
         assert (ranked.unknown, ranked.version, ranked.track) == (1, version, "stable")
         assert ranked.timing.compute_ms > 0
         diverse = {**BODY, "diversity": {"temperature": 2.0, "seed": 4}}
-        first, again = [(await client.post("/v1/rank", json=diverse)).json()["item_ids"] for _ in range(2)]
-        assert first == again
+        first, again = [(await client.post("/v1/rank", json=diverse)).json() for _ in range(2)]
+        assert first["item_ids"] == again["item_ids"]
+        assert all(0 < chance < 1 for chance in first["propensities"])
         metrics = (await client.get("/metrics")).text
         assert 'cascade_unknown_ids_total{service="ranker"} 3.0' in metrics
         assert f'version="{version}"' in metrics
@@ -77,6 +81,26 @@ async def test_overload_is_answered_429_with_retry_after(
         answers = await asyncio.gather(*(client.post("/v1/rank", json=BODY) for _ in range(30)))
         assert {answer.status_code for answer in answers} == {200, 429}
         assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 429)
+        assert (await client.post("/v1/rank", json=BODY)).status_code == 200
+
+
+async def test_the_old_model_leaves_memory_when_a_new_one_serves(
+    tmp_path: Path, publish: Callable[[int], str], open_app: Any
+) -> None:
+    publish(0)
+    app = create_app(RankerSettings(model_store=str(tmp_path / "models"), alias_poll_s=3600))
+    async with open_app(app) as client:
+        assert (await client.post("/v1/rank", json=BODY)).status_code == 200
+        loaded = app.state.holder.current.value
+        old = weakref.ref(loaded.dlrm)
+        del loaded
+        publish(1)
+        gc.disable()  # it goes at once: a frozen heap is never searched for cycles
+        try:
+            assert await app.state.holder.refresh()
+            assert old() is None
+        finally:
+            gc.enable()
         assert (await client.post("/v1/rank", json=BODY)).status_code == 200
 
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ranker.rerank import sample, top_k
+from services.ranker.rerank import propensities, sample, top_k
 
 probabilities = st.lists(st.floats(0, 1, width=32), max_size=50).map(lambda p: np.array(p, np.float32))
 
@@ -81,3 +81,57 @@ def test_probabilities_of_zero_and_extreme_spreads_neither_overflow_nor_vanish()
 def test_a_temperature_must_be_above_zero(temperature: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         sample(np.array([0.5]), 1, temperature, np.random.default_rng(0))
+
+
+def test_propensities_are_those_worked_out_by_hand() -> None:
+    scores = np.array([0.5, 0.3, 0.2])
+    drawn = np.array([1, 0, 2])
+    np.testing.assert_allclose(propensities(scores, drawn, 1.0), [0.3, 0.5 / 0.7, 1.0], rtol=1e-12)
+    squared = [0.09 / 0.38, 0.25 / 0.29, 1.0]  # at T = 1/2 the weights are the squares
+    np.testing.assert_allclose(propensities(scores, drawn, 0.5), squared, rtol=1e-12)
+    np.testing.assert_allclose(propensities(scores, drawn[:1], 1.0), [0.3], rtol=1e-12)
+    assert propensities(scores, np.array([], np.intp), 1.0).tolist() == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30).map(lambda p: np.array(p, np.float32)),
+    st.integers(1, 40),
+    st.floats(1e-3, 100),
+    st.integers(0, 2**32),
+)
+def test_at_each_place_the_propensities_of_all_that_are_left_sum_to_one(
+    scores: np.ndarray, k: int, temperature: float, seed: int
+) -> None:
+    drawn = sample(scores, k, temperature, np.random.default_rng(seed))
+    found = propensities(scores, drawn, temperature)
+    assert found.shape == drawn.shape
+    assert np.isfinite(found).all()
+    for place in range(len(drawn)):
+        before = drawn[:place]
+        left = np.setdiff1d(np.arange(len(scores)), before)
+        each = [propensities(scores, np.append(before, item), temperature)[-1] for item in left]
+        assert sum(each) == pytest.approx(1.0, rel=1e-9)
+        assert found[place] == each[int(np.flatnonzero(left == drawn[place])[0])]
+    if len(drawn) == len(scores):
+        assert found[-1] == 1.0
+
+
+def test_propensities_are_the_shares_of_many_draws() -> None:
+    scores, temperature, draws = np.array([0.6, 0.3, 0.1, 0.05]), 0.7, 20_000
+    rng = np.random.default_rng(4)
+    pairs = [tuple(sample(scores, 2, temperature, rng).tolist()) for _ in range(draws)]
+    for pair in [(0, 1), (1, 0), (2, 3)]:
+        expected = float(np.prod(propensities(scores, np.array(pair), temperature)))
+        share = pairs.count(pair) / draws
+        assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / draws)
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-12, 1e300])
+def test_extreme_temperatures_give_propensities_all_the_same(temperature: float) -> None:
+    scores = np.array([0.0, 1e-38, 1.0, 1.0], np.float32)
+    drawn = sample(scores, 4, temperature, np.random.default_rng(0))
+    found = propensities(scores, drawn, temperature)
+    assert np.isfinite(found).all()
+    assert (found <= 1).all()
+    assert found[-1] == 1.0

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,26 @@ async def test_a_harmed_bundle_is_refused_and_the_old_one_serves(
         answer = await client.post("/v1/retrieve", json=BODY)
         assert (answer.status_code, answer.json()["version"]) == (200, old)
         assert 'cascade_bundle_refused_total{service="retrieval"} 1.0' in (await client.get("/metrics")).text
+
+
+async def test_the_old_model_leaves_memory_when_a_new_one_serves(
+    tmp_path: Path, publish: Callable[[int], str], open_app: Any
+) -> None:
+    publish(0)
+    app = create_app(RetrievalSettings(model_store=str(tmp_path / "models"), alias_poll_s=3600))
+    async with open_app(app) as client:
+        assert (await client.post("/v1/retrieve", json=BODY)).status_code == 200
+        loaded = app.state.holder.current.value
+        old = weakref.ref(loaded.query_tower)
+        del loaded
+        publish(1)
+        gc.disable()  # it goes at once: a frozen heap is never searched for cycles
+        try:
+            assert await app.state.holder.refresh()
+            assert old() is None
+        finally:
+            gc.enable()
+        assert (await client.post("/v1/retrieve", json=BODY)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""What was shown: the message that the gateway puts into the impressions stream, one for each recommendation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cascade.api.common import Id, Message, Probability, Timestamp
+
+
+class ImpressionItem(Message):
+    """One item of the list. propensity: the probability that the re-ranker in use showed it there."""
+
+    item_id: Id
+    position: Annotated[int, Field(ge=0)]
+    score: float | None
+    propensity: Probability
+
+
+class Impression(Message):
+    """A list as it was shown. versions and tracks: by service."""
+
+    request_id: Id
+    user_id: Id
+    timestamp: Timestamp
+    device_type: str | None
+    items: list[ImpressionItem]
+    versions: dict[str, str]
+    tracks: dict[str, str]

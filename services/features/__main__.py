@@ -1,0 +1,13 @@
+"""`python -m services.features`: the worker in a process of its own."""
+
+from __future__ import annotations
+
+from cascade.serving.run import serve
+from cascade.serving.threads import limit_process
+from services.features.app import create_app
+from services.features.settings import FeaturesSettings
+
+if __name__ == "__main__":
+    settings = FeaturesSettings()
+    limit_process(1)
+    serve(create_app(settings), settings)

@@ -1,0 +1,93 @@
+"""Live Parquet files of a dataset folder: written beside their name, then renamed.
+
+`<dataset>/interactions/date=YYYY-MM-DD/live-….parquet`, and impressions likewise; the temporary file is hidden and
+has another ending, so that no reader of the folder meets it. A file is named by its path below the dataset.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cascade.data.contract import IMPRESSIONS, INTERACTIONS, day_folder
+
+_NAME = re.compile(rf"({INTERACTIONS}|{IMPRESSIONS})/date=\d{{4}}-\d{{2}}-\d{{2}}/live-[0-9a-z-]+\.parquet")
+_TEMPORARY = ".part"
+
+
+class LiveFiles:
+    """The live files below one dataset folder. What it writes survives the machine: files are synced before they are
+    renamed, and their folder after."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def new_name(self, table: str, day: date) -> str:
+        """A name that no other file has or will have; names of one folder order by the time they were given."""
+        return f"{table}/{day_folder(day)}/live-{time.time_ns() // 1_000_000}-{uuid.uuid4().hex}.parquet"
+
+    def write(self, name: str, table: pa.Table) -> None:
+        """Write the temporary file."""
+        temporary = self._temporary(name)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, temporary, compression="zstd")
+        _sync(temporary)
+
+    def publish(self, name: str) -> bool:
+        """Give the file its name, unless it has it already. False where neither it nor its temporary file exists."""
+        final = self.path(name)
+        try:
+            os.replace(self._temporary(name), final)
+        except FileNotFoundError:
+            # whoever else finished it did so by the same rename
+            return final.exists()
+        _sync(final.parent)
+        return True
+
+    def discard(self, name: str) -> None:
+        """Remove the temporary file."""
+        self._temporary(name).unlink(missing_ok=True)
+
+    def temporary(self, table: str, older_than_s: float) -> list[str]:
+        """Names whose temporary file is older than that: left by workers that died before they owned the entries."""
+        limit = time.time() - older_than_s
+        names = []
+        for path in (self._root / table).glob(f"date=*/.live-*{_TEMPORARY}"):
+            try:
+                old = path.stat().st_mtime < limit
+            except FileNotFoundError:
+                continue
+            name = f"{table}/{path.parent.name}/{path.name.removeprefix('.').removesuffix(_TEMPORARY)}"
+            if old and is_live_name(name):
+                names.append(name)
+        return names
+
+    def path(self, name: str) -> Path:
+        """Where the file lies. Raises ValueError for what is no name of a live file."""
+        if not is_live_name(name):
+            raise ValueError(f"{name!r} is no name of a live file; these look like interactions/date=…/live-….parquet")
+        return self._root / name
+
+    def _temporary(self, name: str) -> Path:
+        final = self.path(name)
+        return final.with_name(f".{final.name}{_TEMPORARY}")
+
+
+def is_live_name(name: str) -> bool:
+    """Whether it is the name of a live file, which stays below the dataset."""
+    return _NAME.fullmatch(name) is not None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cascade.data.contract import data_files
+from services.features.files import LiveFiles, is_live_name
+
+TABLE = pa.table({"a": [1]})
+DAY = dt.date(2026, 1, 5)
+
+
+def test_nothing_is_seen_before_the_file_has_its_name(tmp_path: Path) -> None:
+    files = LiveFiles(tmp_path)
+    name = files.new_name("interactions", DAY)
+    files.write(name, TABLE)
+    folder = tmp_path / "interactions" / "date=2026-01-05"
+    assert data_files(folder) == []
+    assert files.publish(name)
+    assert data_files(folder) == [tmp_path / name]
+    assert files.publish(name), "twice is once"
+    assert os.listdir(folder) == [Path(name).name]
+
+
+def test_a_file_that_is_nowhere_is_told(tmp_path: Path) -> None:
+    files = LiveFiles(tmp_path)
+    name = files.new_name("impressions", DAY)
+    assert not files.publish(name)
+    files.write(name, TABLE)
+    files.discard(name)
+    files.discard(name)
+    assert not files.publish(name)
+
+
+def test_temporary_files_are_found_by_age(tmp_path: Path) -> None:
+    files = LiveFiles(tmp_path)
+    name = files.new_name("interactions", DAY)
+    files.write(name, TABLE)
+    assert files.temporary("interactions", 60) == []
+    assert files.temporary("interactions", -1) == [name]
+    files.publish(name)
+    assert files.temporary("interactions", -1) == []
+    assert files.temporary("impressions", -1) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../live-1.parquet",
+        "interactions/date=2026-01-05/../live-1.parquet",
+        "users.parquet",
+        "interactions/live-1.parquet",
+    ],
+)
+def test_no_other_file_can_be_named(tmp_path: Path, name: str) -> None:
+    assert not is_live_name(name)
+    with pytest.raises(ValueError, match="no name of a live file"):
+        LiveFiles(tmp_path).publish(name)

@@ -163,11 +163,10 @@ async def test_every_acknowledged_event_is_in_the_parquet_exactly_once(live_shop
         await asyncio.to_thread(server.start)
 
     rounds = max(1, EVENTS // 10_000)
-    plan = [
-        (EVENTS * (turn + share) / rounds, what)
-        for turn in range(rounds)
-        for share, what in ((0.2, kill_worker), (0.35, freeze_worker), (0.55, kill_redis), (0.8, kill_worker))
-    ]
+    blows_of_a_round = ((0.2, kill_worker), (0.35, freeze_worker), (0.55, kill_redis), (0.8, kill_worker))
+    if rounds == 1:
+        blows_of_a_round = blows_of_a_round[:3]  # a worker takes seconds to start
+    plan = [(EVENTS * (turn + share) / rounds, what) for turn in range(rounds) for share, what in blows_of_a_round]
     with server, running(workers, 2):
         began = time.monotonic()
         blows = [when(lambda at=at: len(acknowledged) >= at * 0.9, what) for at, what in plan]  # type: ignore[misc]

@@ -119,6 +119,8 @@ class FeastActivity:
 
     def warm_up(self) -> None:
         """Import Feast and read its registry, before the first event waits for it."""
+        import feast.infra.offline_stores.duckdb  # noqa: F401  (Feast itself imports it at the first push)
+
         self._ready().list_data_sources()
 
     def _ready(self) -> FeatureStore:

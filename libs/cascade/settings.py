@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         30, ge=0, description="minutes after its end at which a day is complete where no later day has begun"
     )
     replay_days: int = Field(2, ge=0, description="random training days that fine-tuning replays")
-    replay_share: float = Field(0.5, ge=0, description="replayed rows, at most, as a share of the new day's")
+    replay_share: float = Field(0.3, ge=0, description="replayed rows, at most, as a share of the new day's")
     holdout_share: float = Field(
         0.1, gt=0, lt=1, description="last part of a new day that no model learns from: the gates judge on it"
     )

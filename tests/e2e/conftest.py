@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,12 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Up before the first test that asks for it, down after the last."""
-    state = tmp_path_factory.mktemp("e2e") / "state"
-    values = {"state_dir": str(state), "shop_size": "tiny", "clip_epochs": "1", "seed": "5"}
+@contextmanager
+def running_system(folder: Path, **settings_values: str) -> Iterator[System]:
+    """Up while the block runs, in a state folder of its own."""
+    values = {"state_dir": str(folder / "state"), "shop_size": "tiny", "clip_epochs": "1", "seed": "5"}
     values |= {f"{part}_port": str(port) for part, port in zip(PARTS, free_ports(len(PARTS)), strict=True)}
+    values |= settings_values
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CASCADE_")}
     environment |= {f"CASCADE_{name.upper()}": value for name, value in values.items()}
     # What is tested is what is answered, on machines that other work may keep busy. What is down is noticed at once.
@@ -84,6 +85,20 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
             yield running
         finally:
             running.cascade("down")
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Up before the first test that asks for it, down after the last."""
+    with running_system(tmp_path_factory.mktemp("e2e")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def system_with_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Another one, with three days after its full training; the module's own, since days change what serves."""
+    with running_system(tmp_path_factory.mktemp("days"), train_share="0.34", kept_days="3") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def _two_tower() -> TwoTowerTraining:
 
 
 def _dlrm() -> DlrmTraining:
-    return DlrmTraining(loop=_one_epoch(4096, 2e-4))
+    return DlrmTraining(loop=_one_epoch(2048, 2e-4))
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def fine_tune_dlrm(
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
-    threads: int | None = 1,
+    threads: int | None = 2,
     progress: Progress | None = None,
 ) -> tuple[Dlrm, TrainingReport]:
     """A ranker that learned from these rows, all of it; `model` is the predecessor and is left as it is.

@@ -234,7 +234,7 @@ def measure_ranker(
     *,
     candidates: int = 300,
     seed: int = 0,
-    threads: int | None = 1,
+    threads: int | None = 2,
 ) -> Measured:
     """NDCG@10 of retrieval's candidates in the ranker's order; AUC and calibration on a click and five uniform items.
 

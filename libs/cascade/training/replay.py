@@ -28,7 +28,7 @@ class Replay:
     """
 
     days: int = 2
-    share: float = 0.5
+    share: float = 0.3
 
     def __post_init__(self) -> None:
         if self.days < 0 or self.share < 0:

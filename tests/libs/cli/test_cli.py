@@ -208,4 +208,4 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     with pytest.raises(CommandError, match="cannot be written"):
-        write_report({}, tmp_path / "none" / "report.json")
+        write_report({}, tmp_path / "report.json" / "below-a-file.json")

@@ -56,7 +56,7 @@ class Policy:
     @property
     def housekeeping_s(self) -> float:
         """Time between looks at what others left behind."""
-        return min(self.claim_after_s / 2, 5.0)
+        return min(self.claim_after_s / 4, 5.0)
 
 
 @dataclass(order=True)
@@ -151,7 +151,7 @@ class Ingest(Generic[T]):
             self._housekeeping(catalog)
             self._next_housekeeping = now + self._policy.housekeeping_s
         self._retry(catalog)
-        room = self._policy.most_held - len(self._held)
+        room = self._room()
         if room > 0:
             block_ms = 0 if self._fresh else _BLOCK_MS
             self._accept(self._group.read(min(self._policy.read_count, room), block_ms), catalog)
@@ -162,6 +162,13 @@ class Ingest(Generic[T]):
         if room <= 0 and not worked:
             time.sleep(_BLOCK_MS / 1000)
         return worked
+
+    def _room(self) -> int:
+        """How many entries more may be read: no more than the writer gets through soon, so that a backlog waits in the
+        stream, where every worker can take its part, and not in the memory of one."""
+        writing = len(self._batch_ids) if self._writing is not None else 0
+        unwritten = 2 * self._policy.flush_entries - len(self._ready) - len(self._fresh) - writing
+        return min(unwritten, self._policy.most_held - len(self._held))
 
     def _report(self, error: Exception) -> None:
         trouble = f"{type(error).__name__}: {error}"
@@ -312,6 +319,7 @@ class Ingest(Generic[T]):
         group, policy, stream = self._group, self._policy, self._kind.stream
         group.ensure()
         idle_ms = int(1000 * policy.claim_after_s)
+        group.renew(idle_ms // 3, self._held)
         for name, ids in group.unfinished(idle_ms).items():
             if not is_live_name(name):
                 log.error("a file of no known name is being written; left alone", stream=stream, file=name)
@@ -321,7 +329,7 @@ class Ingest(Generic[T]):
             else:
                 log.error("a file vanished before it was acknowledged; written anew", stream=stream, file=name)
                 self._accept(group.take_back(ids, name), catalog)
-        room = policy.most_held - len(self._held)
+        room = self._room()
         if room > 0:
             claimed = group.claim(int(1000 * (policy.claim_after_s + self._kind.hold_s)), room, self._held)
             if claimed:

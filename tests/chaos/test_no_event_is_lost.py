@@ -61,7 +61,7 @@ class Workers:
         self._ports[process.pid] = port
 
     def wait_until_ready(self) -> None:
-        limit = time.monotonic() + 120
+        limit = time.monotonic() + 300
         for process in self._processes:
             while not _is_ready(self._ports[process.pid]):
                 assert time.monotonic() < limit, self._log.read_text()[-3000:]

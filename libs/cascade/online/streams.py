@@ -193,6 +193,16 @@ class ConsumerGroup:
         claimed = self._client.xclaim(self.stream, self.group, self.consumer, idle_ms, found, justid=True)
         return self._fetch([_text(entry) for entry in claimed], tries)
 
+    def renew(self, idle_ms: int, held: Collection[str]) -> None:
+        """Tell the others that this reader still works on what it holds: entries idle for longer than `idle_ms`."""
+        rows = self._pending(idle_ms, self.consumer)
+        mine = [entry for entry in (_text(row["message_id"]) for row in rows) if entry in held]
+        for start in range(0, len(mine), _PAGE):
+            some = mine[start : start + _PAGE]
+            lost = self._moved(self.consumer, self.consumer, some)
+            if lost and len(lost) < len(some):
+                self._moved(self.consumer, self.consumer, [entry for entry in some if entry not in lost])
+
     def retry(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those of the entries that are still this reader's, each with one try more."""
         kept = self.owned([entry.id for entry in entries])
@@ -280,11 +290,13 @@ class ConsumerGroup:
         """Remove this reader's name, unless something is pending under it, which the others will claim."""
         self._finish(keys=[self.stream], args=[self.group, self.consumer])
 
-    def _pending(self, idle_ms: int) -> Iterable[Mapping[str, Any]]:
-        """Everything pending for longer than `idle_ms`, page by page, in the stream's order."""
+    def _pending(self, idle_ms: int, consumer: str | None = None) -> Iterable[Mapping[str, Any]]:
+        """Everything pending for longer than `idle_ms` (under one name), page by page, in the stream's order."""
         start = "-"
         while True:
-            rows = self._client.xpending_range(self.stream, self.group, start, "+", _PAGE, idle=idle_ms)
+            rows = self._client.xpending_range(
+                self.stream, self.group, start, "+", _PAGE, consumername=consumer, idle=idle_ms
+            )
             yield from rows
             if len(rows) < _PAGE:
                 return

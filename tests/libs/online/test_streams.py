@@ -69,6 +69,23 @@ def test_claiming_walks_past_pages_of_held_entries(client: redis.Redis) -> None:
     assert ids(one.claim(0, 9, held=added[:-1])) == added[-1:], "its own, whose answer was lost"
 
 
+def test_a_reader_that_works_keeps_what_it_holds(client: redis.Redis) -> None:
+    added = fill(client, 3)
+    one, two = reader(client, "one"), reader(client, "two")
+    one.read(9, 0)
+    client.xclaim(STREAM, "g", "one", 0, added, idle=5000)
+    one.renew(1000, held=added[:2])
+    assert ids(two.claim(4000, 9)) == added[2:], "what it does not know of is not renewed"
+    client.xclaim(STREAM, "g", "one", 0, added[:2], idle=5000)
+    client.xclaim(STREAM, "g", "two", 0, added[:1], idle=5000)
+    one.renew(1000, held=added)
+    assert one.owned(added) == {added[1]}
+    assert [row["time_since_delivered"] < 4000 for row in client.xpending_range(STREAM, "g", "-", "+", 2)] == [
+        False,
+        True,
+    ]
+
+
 def test_an_entry_deleted_while_pending_is_dropped(client: redis.Redis) -> None:
     added = fill(client, 2)
     reader(client, "dead").read(9, 0)

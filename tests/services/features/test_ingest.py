@@ -274,7 +274,7 @@ def test_an_item_that_comes_into_the_catalog_in_time_is_no_poison(shop: Shop) ->
 def test_size_flushes_before_time_does(shop: Shop) -> None:
     shop.add(25, days=1)
     one = shop.open("one", Policy(cycle_s=0, flush_s=1000, flush_entries=10))
-    shop.work(one, lambda: len(shop.rows()) == 20)
+    shop.work(one, lambda: len(shop.rows()) == 20 and len(one._ready) == 5)
     files = list((shop.root / "interactions").glob("date=*/*.parquet"))
     assert [pq.read_metadata(file).num_rows for file in files] == [10, 10]
     one.close(10)
@@ -288,6 +288,26 @@ def test_no_more_is_read_than_may_be_held(shop: Shop) -> None:
     for _ in range(6):
         one.cycle()
     assert shop.group("x").backlog().pending == 10
+
+
+def test_a_backlog_waits_in_the_stream_and_not_in_memory(shop: Shop) -> None:
+    shop.add(60)
+    one = shop.open("one", Policy(cycle_s=0, flush_s=1000, flush_entries=10, read_count=50))
+    one.cycle()
+    assert shop.group("x").backlog().pending <= 20
+    shop.work(one, lambda: len(shop.rows()) == 60)
+
+
+def test_what_waits_for_its_time_is_not_taken_over(shop: Shop) -> None:
+    added = shop.add(4)
+    slow = shop.open("slow", Policy(cycle_s=0, flush_s=1000, claim_after_s=1.0))
+    other = shop.open("other", Policy(cycle_s=0, flush_s=1000, claim_after_s=1.0))
+    started = time.monotonic()
+    while time.monotonic() - started < 2.5:
+        slow.cycle()
+        other.cycle()
+    assert slow._held == set(added)
+    assert other._held == set()
 
 
 def test_the_loop_outlives_errors_and_says_so(shop: Shop) -> None:

@@ -49,9 +49,9 @@ def online_features(
             pq.write_table(activity.cast(ONLINE_SCHEMA), beside, coerce_timestamps="us")
         making.report(1, 4)
 
+        store = feature_store(settings.feast_dir.absolute() / "registry.db", settings.redis())
         from feature_repo import definitions
 
-        store = feature_store(settings.feast_dir.absolute() / "registry.db", settings.redis())
         store.apply([definitions.user, definitions.user_profile, definitions.user_activity, definitions.activity_push])
         making.report(2, 4)
         store.materialize(start_date=EPOCH, end_date=now, disable_event_timestamp=False)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from cascade.online.feast_config import import_feast
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def feast_imported_as_the_services_do() -> None:
+    import_feast()
+
 
 REPO = Path(__file__).parents[2] / "feature_repo"
 
@@ -67,3 +78,16 @@ def test_views_hold_the_online_features_the_gateway_reads() -> None:
     }
 
     assert set(ONLINE_FEATURES) == declared
+
+
+def test_feast_leaves_this_process_its_metrics() -> None:
+    code = (
+        "import os; from cascade.online.feast_config import import_feast; import_feast();"
+        "from prometheus_client import values;"
+        "print([name for name in os.environ if name.startswith('PROMETHEUS_')], values.ValueClass.__name__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["[]", "MutexValue"]

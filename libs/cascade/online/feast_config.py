@@ -15,6 +15,8 @@ from cascade.online.errors import OnlineError
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+_MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
+
 PROJECT = "cascade"
 ENTITY = "user_id"
 PROFILE_VIEW = "user_profile"
@@ -54,7 +56,7 @@ def feature_store(
 
     always_write: a push replaces what is stored even where its event is not newer; by default Feast skips it
     """
-    os.environ.setdefault("FEAST_USAGE", "False")
+    import_feast()
     from feast import FeatureStore, RepoConfig
 
     config = RepoConfig(
@@ -70,3 +72,20 @@ def feature_store(
         entity_key_serialization_version=3,
     )
     return FeatureStore(config=config)
+
+
+def import_feast() -> None:
+    """Import Feast without what it does to the process: it puts prometheus_client into multi-process mode.
+
+    In that mode metrics live in files and series cannot be removed, here and in every child that inherits the
+    environment. Imported first, prometheus_client keeps metrics in memory; the variables go again.
+    """
+    import prometheus_client  # noqa: F401
+
+    before = {name: os.environ.get(name) for name in _MULTIPROCESS}
+    os.environ.setdefault("FEAST_USAGE", "False")
+    import feast  # noqa: F401
+
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)

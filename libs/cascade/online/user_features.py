@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cascade.api.common import UserFeatures
 from cascade.online.errors import FeatureStoreNotReady, OnlineStoreDown
-from cascade.online.feast_config import ENTITY, ONLINE_FEATURES, PROJECT, feature_store
+from cascade.online.feast_config import ENTITY, ONLINE_FEATURES, PROJECT, feature_store, import_feast
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -86,6 +86,7 @@ class FeastUserFeatures:
         )
 
     def _delete(self, user_id: str) -> int:
+        import_feast()
         from feast.infra.online_stores.helpers import _redis_key
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value

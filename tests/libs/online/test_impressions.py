@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cascade.api.common import MAX_TIMESTAMP_S
 from cascade.api.impressions import Impression, ImpressionItem
 from cascade.online import keys
 from cascade.online.connection import connect
@@ -16,16 +17,17 @@ from cascade.online.errors import OnlineStoreDown
 from cascade.online.impressions import ImpressionStream, impression_of
 
 text = st.text(max_size=20)
+ids = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
 impressions = st.builds(
     Impression,
-    request_id=text,
-    user_id=text,
-    timestamp=st.integers(0, 2**40),
+    request_id=ids,
+    user_id=ids,
+    timestamp=st.integers(0, MAX_TIMESTAMP_S),
     device_type=st.none() | text,
     items=st.lists(
         st.builds(
             ImpressionItem,
-            item_id=text,
+            item_id=ids,
             position=st.integers(0, 100),
             score=st.none() | st.floats(0, 1),
             propensity=st.floats(0, 1),
@@ -80,7 +82,7 @@ async def test_the_stream_is_bounded(redis_url: str) -> None:
 
 async def test_a_store_that_is_gone_says_so() -> None:
     client = connect("redis://127.0.0.1:1/0")
-    one = Impression(request_id="", user_id="", timestamp=0, device_type=None, items=[], versions={}, tracks={})
+    one = Impression(request_id="r", user_id="u", timestamp=0, device_type=None, items=[], versions={}, tracks={})
     try:
         with pytest.raises(OnlineStoreDown, match="writing impressions"):
             await ImpressionStream(client, 100).append([one])

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from cascade.errors import CascadeError
 from cascade.online.connection import answers, connect
 from cascade.serving.app import create_service_app
+from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
 from cascade.serving.logging import get_logger
 from cascade.serving.reload import BundleHolder
 from cascade.store import ModelStore
@@ -66,6 +67,7 @@ def create_app(settings: FeaturesSettings | None = None) -> FastAPI:
             app.state.holder, app.state.redis, app.state.worker = holder, client, worker
             await holder.start()
             stack.push_async_callback(holder.aclose)
+            refreshed_by(app, refresh_of(holder))
             try:
                 await asyncio.to_thread(worker.warm_up)
             except CascadeError as error:
@@ -97,7 +99,7 @@ def create_app(settings: FeaturesSettings | None = None) -> FastAPI:
         "features",
         settings,
         lifespan,
-        [],
+        [refresh_router(settings.internal_token)],
         checks={"catalog": catalog_is_loaded, "redis": store_answers, "streams": works},
         versions=versions,
         description="Turns interaction events into fresh user features, and into Parquet exactly once.",

@@ -22,6 +22,7 @@ from cascade.data.validation import require_valid
 from cascade.errors import CascadeError
 from cascade.online.marks import built_digest
 from cascade.settings import Settings
+from orchestration.assets.fine_tuning import POOL
 from orchestration.assets.new_items import catalog_changed
 from orchestration.base import base_file, base_of_all_days, fresh_base, record_base, recorded_base
 from orchestration.graph import BUILD_JOB, base_assets, create_definitions
@@ -42,13 +43,17 @@ _INSTANCE = {
 
 
 def prepare_instance(home: Path) -> dg.DagsterInstance:
-    """Dagster's instance in `home`, telemetry off."""
+    """Dagster's instance in `home`: telemetry off, one run of the daily loop at a time."""
     home.mkdir(parents=True, exist_ok=True)
     config = home / "dagster.yaml"
     if not config.exists() or yaml.safe_load(config.read_text()) == _FORMER_INSTANCE:
         config.write_text(yaml.safe_dump(_INSTANCE))
     os.environ["DAGSTER_HOME"] = str(home.absolute())
-    return dg.DagsterInstance.get()
+    instance = dg.DagsterInstance.get()
+    # Dagster learns of a pool when its first step asks for a slot. Several days asked for before that would start
+    # together, and each would go on from the base instead of from the day before.
+    instance.event_log_storage.initialize_concurrency_limit_to_default(POOL)
+    return instance
 
 
 def outdated(workspace: Workspace, provenance: Provenance) -> list[dg.AssetKey]:

@@ -109,6 +109,7 @@ def start(settings):
     for run in runs:
         if run.process.poll() is None:
             run.end()
+        run.process.stdout.close()  # a killed one's is still open
         if run.run_id:
             assert of_run(run.run_id) == []
 

@@ -1,0 +1,1 @@
+"""How fast Cascade is, measured: `make bench`, or `python -m bench AREA …`."""

@@ -55,5 +55,6 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
         lifespan,
         [routes.router],
         checks={"redis": store_answers},
+        hot=[routes.filter_items],
         description="Leaves out what a visitor saw lately, and records what they do.",
     )

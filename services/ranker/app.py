@@ -75,5 +75,6 @@ def create_app(settings: RankerSettings | None = None) -> FastAPI:
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=versions,
+        hot=[routes.rank],
         description="Click probabilities of candidates by a DLRM over item features in memory.",
     )

@@ -75,5 +75,6 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=versions,
+        hot=[routes.retrieve],
         description="The catalog to a few hundred candidates: query tower and candidate index.",
     )

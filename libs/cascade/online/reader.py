@@ -30,7 +30,7 @@ class RedisReader:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self._address = dict(parse_url(url))
+        self._address: dict[str, Any] = dict(parse_url(url))
         self._timeout_s = timeout_s
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
@@ -66,11 +66,15 @@ class RedisReader:
             _, connection = await loop.create_connection(
                 lambda: _Connection(loop), address.get("host", "localhost"), address.get("port", 6379), ssl=self._tls()
             )
-        if address.get("password"):
-            names = [address["username"]] if address.get("username") else []
-            await connection.execute(("AUTH", *names, address["password"]), self._timeout_s)
-        if address.get("db"):
-            await connection.execute(("SELECT", int(address["db"])), self._timeout_s)
+        try:
+            if address.get("password"):
+                names = [address["username"]] if address.get("username") else []
+                await connection.execute(("AUTH", *names, address["password"]), self._timeout_s)
+            if address.get("db"):
+                await connection.execute(("SELECT", int(address["db"])), self._timeout_s)
+        except BaseException:
+            connection.close(OnlineStoreDown("it was not let in"))
+            raise
         return connection
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -96,7 +100,7 @@ class _Connection(asyncio.Protocol):
             raise OnlineStoreDown("the connection is closed")
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._due.append(answer)
-        self._transport.write(hiredis.pack_command(command))
+        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # the stub says one argument
         timer = self._loop.call_later(timeout_s, self._late, answer, timeout_s)
         try:
             found = await answer

@@ -15,6 +15,10 @@ class FilterSettings(ServiceSettings, RedisSettings):
     model_config = SettingsConfigDict(env_prefix="CASCADE_FILTER_", env_file=".env", extra="ignore", frozen=True)
 
     port: Port = Field(8002, description="port to listen on")
+    access_log: bool = Field(
+        False,
+        description="log every request; otherwise those alone that met a problem (the gateway logs each visitor's)",
+    )
     queue_bound: int = Field(512, ge=1, description="requests that may wait for a connection to Redis; beyond it 429")
     seen_capacity: int = Field(
         1000, ge=1, description="items a user's Bloom filter is sized for; change it with an empty store only"

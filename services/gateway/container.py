@@ -18,6 +18,7 @@ from cascade.online.popular import PopularItems as PopularInRedis
 from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.calls import Caller
 from cascade.serving.context import REQUEST_ID_HEADER, current_request_id
+from cascade.serving.limit import ConcurrencyLimit
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
@@ -60,6 +61,7 @@ class Gateway:
     """What the routes call.
 
     dependencies: by name, tells `ready`, `not ready` or `down`
+    lists, clicks: bounds on recommendations and interactions in hand
     """
 
     holder: BundleHolder[Shop]
@@ -67,6 +69,8 @@ class Gateway:
     visitors: Visitors
     telemetry: Telemetry
     dependencies: Mapping[str, StateProbe]
+    lists: ConcurrencyLimit
+    clicks: ConcurrencyLimit
 
     def shop(self) -> Shop:
         """The shop in use. Raises NotReady while no bundle is loaded."""
@@ -141,6 +145,9 @@ async def open_gateway(
             **{name: client.state for name, client in clients.items()},
             "redis": lambda: _redis_state(redis),
         },
+        # Nobody queues here: what waits behind the bound would be answered too late to be shown.
+        lists=ConcurrencyLimit(settings.max_in_flight, 0, metrics),
+        clicks=ConcurrencyLimit(settings.max_in_flight, 0),
     )
 
 
@@ -168,6 +175,7 @@ def budget_of(settings: GatewaySettings) -> Budget:
         retrieval_s=settings.retrieval_timeout_ms / 1000,
         filter_s=settings.filter_timeout_ms / 1000,
         ranker_s=settings.ranker_timeout_ms / 1000,
+        overlap=settings.overlap,
     )
 
 

@@ -14,3 +14,7 @@ class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
     model_config = SettingsConfigDict(env_prefix="CASCADE_RANKER_", env_file=".env", extra="ignore", frozen=True)
 
     port: Port = Field(8003, description="port to listen on")
+    access_log: bool = Field(
+        False,
+        description="log every request; otherwise those alone that met a problem (the gateway logs each visitor's)",
+    )

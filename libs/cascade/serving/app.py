@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from cascade.serving import metrics as metrics_module
-from cascade.serving.hot import Endpoint, HotRoutes, hot_routes
+from cascade.serving.hot import Endpoint, HotRoutes, ServiceApp, hot_routes
 from cascade.serving.logging import configure_logging, get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.middleware import BodyLimit, InternalErrors, RequestContext, Telemetry
@@ -75,21 +75,22 @@ def create_service_app(
         nearest = next((one for one in type(error).__mro__ if one in answers), None)
         return None if nearest is None else answers[nearest](request, error)
 
-    app = FastAPI(
+    # Outermost first. The id exists before anything is logged; telemetry sees the status of every answer, the last
+    # resort's included; the limit stands right before the routes.
+    layers = [
+        Middleware(RequestContext, service=name),
+        Middleware(Telemetry, metrics=metrics, log_all=settings.access_log),
+        Middleware(InternalErrors, metrics=metrics),
+        Middleware(BodyLimit, limit=settings.max_body_bytes, metrics=metrics),
+    ]
+    app = ServiceApp(
+        HotRoutes(hot_routes(routers, hot), answer_to),
+        layers,
         title=f"Cascade {name}",
         description=description,
         lifespan=lifespan,
         responses=OPENAPI_RESPONSES,
-        exception_handlers=answers,  # type: ignore[arg-type]  # each takes the class it is filed under
-        # Outermost first. The id exists before anything is logged; telemetry sees the status of every answer, the
-        # last resort's included; the limit stands right before the routes.
-        middleware=[
-            Middleware(RequestContext, service=name),
-            Middleware(Telemetry, metrics=metrics),
-            Middleware(InternalErrors, metrics=metrics),
-            Middleware(BodyLimit, limit=settings.max_body_bytes, metrics=metrics),
-            Middleware(HotRoutes, routes=hot_routes(routers, hot), answer_to=answer_to),
-        ],
+        exception_handlers=answers,
     )
     app.state.settings = settings
     app.state.metrics = metrics

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,19 +47,41 @@ def hot_routes(routers: Sequence[APIRouter], endpoints: Sequence[Endpoint]) -> d
     return found
 
 
-class HotRoutes:
-    """ASGI: answers the hot routes, hands everything else on."""
+class ServiceApp(FastAPI):
+    """A FastAPI app whose hot routes stand beside it, below the same middlewares.
 
-    def __init__(self, app: ASGIApp, routes: Mapping[str, HotRoute], answer_to: AnswerTo) -> None:
-        self.app = app
-        self.routes = routes
-        self.answer_to = answer_to
+    hot: answers the hot routes
+    layers: middlewares of both, outermost first
+    """
+
+    def __init__(self, hot: HotRoutes, layers: Sequence[Middleware], **options: Any) -> None:
+        super().__init__(middleware=list(layers), **options)
+        self._hot = hot
+        self._way_to_hot: ASGIApp = hot
+        for layer in reversed(layers):
+            self._way_to_hot = layer.cls(self._way_to_hot, *layer.args, **layer.kwargs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hot = self.routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if hot is None:
-            await self.app(scope, receive, send)
-            return
+        if self._hot.answers(scope):
+            scope["app"] = self
+            await self._way_to_hot(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+class HotRoutes:
+    """ASGI: answers the hot routes, and nothing else."""
+
+    def __init__(self, routes: Mapping[str, HotRoute], answer_to: AnswerTo) -> None:
+        self._routes = routes
+        self._answer_to = answer_to
+
+    def answers(self, scope: Scope) -> bool:
+        """Whether it is a request for one of them."""
+        return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hot = self._routes[scope["path"]]
         scope["route"] = hot.route
         request = Request(scope, receive)
         try:
@@ -71,7 +94,7 @@ class HotRoutes:
         except ClientDisconnect:
             return  # before the body was whole: nobody waits for an answer
         except Exception as error:
-            answer = self.answer_to(request, error)
+            answer = self._answer_to(request, error)
             if answer is None:
                 raise
             response = await answer

@@ -53,11 +53,15 @@ class RequestContext:
 
 
 class Telemetry:
-    """Counts, times and logs each request once its response is sent, or given up."""
+    """Counts, times and logs each request once its response is sent, or given up.
 
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+    log_all: also those that met no problem
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics, *, log_all: bool = True) -> None:
         self.app = app
         self.metrics = metrics
+        self.log_all = log_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,7 +82,8 @@ class Telemetry:
             seconds = time.perf_counter() - started
             route = route_of(scope)
             self.metrics.request(route, scope["method"], status, seconds)
-            write = log.debug if route in _QUIET_ROUTES else log.info
+            quiet = route in _QUIET_ROUTES or not (self.log_all or status >= 400)
+            write = log.debug if quiet else log.info
             write(
                 "request",
                 method=scope["method"],

@@ -53,7 +53,7 @@ class RequestContext:
 
 
 class Telemetry:
-    """Counts, times and logs each request once its response is sent, or given up.
+    """Counts, times and logs each request once its response is whole, or given up.
 
     log_all: also those that met no problem
     """
@@ -68,18 +68,22 @@ class Telemetry:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        ended: float | None = None
         status = 499  # the caller went away before any answer
 
         async def send_and_note(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif not message.get("more_body"):
+                # Before it is sent: on few cores the caller may run first, and its time is not this service's.
+                ended = time.perf_counter()
             await send(message)
 
         try:
             await self.app(scope, receive, send_and_note)
         finally:
-            seconds = time.perf_counter() - started
+            seconds = (ended or time.perf_counter()) - started
             route = route_of(scope)
             self.metrics.request(route, scope["method"], status, seconds)
             quiet = route in _QUIET_ROUTES or not (self.log_all or status >= 400)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from cascade.serving.settings import BatchSettings, BundleSettings, Port, ServiceSettings
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
@@ -14,3 +18,7 @@ class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
     model_config = SettingsConfigDict(env_prefix="CASCADE_RANKER_", env_file=".env", extra="ignore", frozen=True)
 
     port: Port = Field(8003, description="port to listen on")
+    device: Device = Field("auto", description="where the model runs: `auto` takes a GPU where there is one")
+    precompute_max_mb: int = Field(
+        4096, ge=0, description="MiB for what is computed of every item beforehand; a larger catalog does without"
+    )

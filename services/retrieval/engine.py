@@ -46,7 +46,7 @@ class RetrievalEngine:
 
 def warm_up(bundle: RetrievalArtifacts) -> None:
     """One request through everything, so that the first visitor does not pay for lazy set-up."""
-    bundle.positions  # noqa: B018  (computed once, then kept)
+    bundle.positions, bundle.id_array  # noqa: B018  (computed once, then kept)
     for found in search(bundle, [_WARM_UP]):
         if isinstance(found, Exception):
             raise found
@@ -71,8 +71,7 @@ def search(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> list[tuple[l
         if isinstance(query, SimilarRequest):
             keep &= row_positions != bundle.positions[query.item_id]
         best = np.flatnonzero(keep)[: query.k]
-        item_ids = [bundle.item_ids[position] for position in row_positions[best].tolist()]
-        answers[row] = (item_ids, row_scores[best].tolist())
+        answers[row] = (bundle.id_array.take(row_positions[best]).tolist(), row_scores[best].tolist())
     return answers
 
 
@@ -99,5 +98,5 @@ def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDAr
             [user.gender for user in users],
             [user.top_category for user in users],
         )
-        vectors[user_rows] = bundle.query_tower.predict(encoded.categorical, encoded.continuous)
+        vectors[user_rows] = bundle.encoder.predict(encoded.categorical, encoded.continuous)
     return vectors, faults

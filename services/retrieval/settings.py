@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from cascade.serving.settings import BatchSettings, BundleSettings, Port, ServiceSettings
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class RetrievalSettings(ServiceSettings, BundleSettings, BatchSettings):
@@ -15,3 +19,4 @@ class RetrievalSettings(ServiceSettings, BundleSettings, BatchSettings):
 
     port: Port = Field(8001, description="port to listen on")
     batch_max_size: int = Field(32, ge=1, description="most requests in one forward pass and one search")
+    device: Device = Field("auto", description="where the query tower runs: `auto` takes a GPU where there is one")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,22 @@ class ItemTable:
     def _id_array(self) -> pa.Array:
         return pa.array(self.item_ids, pa.string())
 
+    @cached_property
+    def _id_objects(self) -> NDArray[np.object_]:
+        return np.array(self.item_ids, object)
+
     def positions(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> Rows:
         """Where the items stand, int32 [K]; -1 for an unknown id: never index with it, drop and count."""
         if isinstance(ids, (pa.Array, pa.ChunkedArray)):
             found = pc.fill_null(pc.index_in(ids.cast(pa.string()), self._id_array), UNKNOWN)
             array: Rows = np.asarray(found, np.int32)
             return array
-        get = self._positions.get
-        return np.fromiter([get(item, UNKNOWN) for item in ids], np.int32, count=len(ids))
+        return np.fromiter(map(self._positions.get, ids, repeat(UNKNOWN)), np.int32, count=len(ids))
+
+    def ids(self, positions: NDArray[np.integer]) -> list[str]:
+        """The ids at positions [K], each within the table; one gather instead of a Python step an id."""
+        found: list[str] = self._id_objects.take(positions).tolist()
+        return found
 
     @property
     def _arrays(self) -> dict[str, NDArray[Any]]:

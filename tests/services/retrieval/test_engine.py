@@ -92,8 +92,11 @@ def test_a_batch_of_faults_only_needs_no_search(bundle: RetrievalArtifacts) -> N
     assert [type(found) for found in search(bundle, [SimilarRequest(item_id="x")] * 2)] == [UnknownItem] * 2
 
 
-def test_warming_up_refuses_a_tower_that_gives_nan(bundle: RetrievalArtifacts) -> None:
+def test_warming_up_accepts_a_sound_tower(bundle: RetrievalArtifacts) -> None:
     warm_up(bundle)
+
+
+def test_warming_up_refuses_a_tower_that_gives_nan(bundle: RetrievalArtifacts) -> None:
     with torch.no_grad():
         for parameter in bundle.query_tower.parameters():
             parameter.fill_(float("nan"))

@@ -150,15 +150,23 @@ class PackedScorer:
         among = (vectors @ vectors.T).reshape(-1) @ split.top_request  # [H]
         np.add(split.top_rows[widths.constant - widths.dim], among, out=buffers.over_matrix[widths.constant])
 
+    def gather(self, rows: Places) -> tuple[Floats, Floats]:
+        """The precomputed parts of up to CHUNK items, valid until the next call.
+
+        vectors [n, P·D] and side [n, item columns + 1 + P(P−1)/2]
+        """
+        vectors, side = self._buffers.vectors[: len(rows)], self._buffers.side[: len(rows)]
+        # mode="clip" lets NumPy write straight into `out`; positions are within the items.
+        self._vectors.take(rows, axis=0, out=vectors, mode="clip")
+        self._side.take(rows, axis=0, out=side, mode="clip")
+        return vectors, side
+
     def _rows(self, rows: Places, queries: Floats, scores: Floats) -> None:
         """Probabilities of up to CHUNK rows of the request written last, into `scores` [n]."""
         split, widths, buffers, count = self._split, self._split.widths, self._buffers, len(rows)
         request_item, dense_item = widths.constant - widths.item, widths.constant
 
-        vectors = buffers.vectors[:count]
-        # mode="clip" lets NumPy write straight into `out`; positions are within the items.
-        self._vectors.take(rows, axis=0, out=vectors, mode="clip")  # [n, P·D]
-        side = self._side[rows]  # [n, item columns + 1 + P(P−1)/2]
+        vectors, side = self.gather(rows)
         inputs = buffers.inputs[:count]  # [n, K]
 
         first = np.matmul(side[:, : widths.item_continuous + 1], buffers.first_matrix, out=buffers.first[:count])
@@ -192,6 +200,7 @@ class _Buffers:
         self.first_matrix = split.bottom_item.copy()
         self.over_matrix = np.concatenate([split.top_dense, split.top_rows])
         self.vectors = _empty((CHUNK, widths.vectors))
+        self.side = _empty((CHUNK, widths.side))
         self.inputs = _empty((CHUNK, widths.over))
         self.dots = _empty((CHUNK * widths.item, widths.request))
         self.first = _empty((CHUNK, split.bottom_item.shape[1]))

@@ -266,7 +266,7 @@ def _items(report: Report, content: synthetic.Shop, ranker: RankerArtifacts, rep
     packed = cast(PackedScorer, ranker.scorer)
     requests = synthetic.rank_requests(content, 128, SEED)
     texts = [request.item_ids for request in requests]
-    get, known = items._positions.get, [items.positions(ids) for ids in texts]
+    get, known = {item: at for at, item in enumerate(items.item_ids)}.get, [items.positions(ids) for ids in texts]
 
     def as_before(ids: list[str]) -> object:
         return np.fromiter([get(item, UNKNOWN) for item in dict.fromkeys(ids)], np.int32, count=len(ids))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,13 @@ from cascade.features.files import (
     write_array,
     write_json,
 )
+from cascade.features.id_map import UNKNOWN as UNKNOWN
+from cascade.features.id_map import IdMap
 from cascade.features.item import ItemTransform
 from cascade.features.spec import EMBEDDING_DIM, ITEM_CATEGORICAL, ITEM_CONTINUOUS, Encoded, Floats, Rows
 from cascade.files import replacing
 
 KIND = "item-table"
-UNKNOWN = -1
 DESCRIPTION = "table.json"
 _IDS = "item_ids.parquet"
 
@@ -71,8 +71,9 @@ class ItemTable:
             if dtype is np.float32 and not np.isfinite(array).all():
                 bad = self.item_ids[int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])]
                 raise FeatureInputError(f"{name} holds NaN or infinity, first for item {bad!r}; build it again")
-        if len(self._positions) != len(self.item_ids):
-            repeated = next(item for at, item in enumerate(self.item_ids) if self._positions[item] != at)
+        if len(set(self.item_ids)) != len(self.item_ids):
+            last = {item: at for at, item in enumerate(self.item_ids)}
+            repeated = next(item for at, item in enumerate(self.item_ids) if last[item] != at)
             raise FeatureInputError(f"item ids repeat, first {repeated!r}; a table holds each item once")
 
     @classmethod
@@ -91,8 +92,8 @@ class ItemTable:
         return Encoded(self.categorical, self.continuous)
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {item: position for position, item in enumerate(self.item_ids)}
+    def _map(self) -> IdMap:
+        return IdMap(self.item_ids)
 
     @cached_property
     def _id_array(self) -> pa.Array:
@@ -108,7 +109,7 @@ class ItemTable:
             found = pc.fill_null(pc.index_in(ids.cast(pa.string()), self._id_array), UNKNOWN)
             array: Rows = np.asarray(found, np.int32)
             return array
-        return np.fromiter(map(self._positions.get, ids, repeat(UNKNOWN)), np.int32, count=len(ids))
+        return self._map.positions(ids)
 
     def ids(self, positions: NDArray[np.integer]) -> list[str]:
         """The ids at positions [K], each within the table; one gather instead of a Python step an id."""

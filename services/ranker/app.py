@@ -28,7 +28,7 @@ def create_app(settings: RankerSettings | None = None) -> FastAPI:
     settings = settings or RankerSettings()
 
     def load(path: Path) -> RankerArtifacts:
-        bundle = RankerArtifacts.load(path)
+        bundle = RankerArtifacts.load(path, settings.device, settings.precompute_max_mb * 2**20)
         limit_torch(settings.threads)
         return bundle
 

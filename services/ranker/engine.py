@@ -63,7 +63,7 @@ class RankerEngine:
             chosen, chances = _choose(request, scored.probabilities)
             answers.append(
                 Ranked(
-                    [bundle.items.item_ids[position] for position in scored.positions[chosen].tolist()],
+                    bundle.items.ids(scored.positions[chosen]),
                     scored.probabilities[chosen].tolist(),
                     chances.tolist(),
                     scored.unknown,
@@ -88,8 +88,7 @@ def warm_up(bundle: RankerArtifacts) -> None:
 def score(bundle: RankerArtifacts, requests: Sequence[RankRequest]) -> list[Scored]:
     """Click probabilities of each request's known candidates."""
     positions, unknown = zip(*(_known(bundle, request.item_ids) for request in requests), strict=True)
-    counts = [len(rows) for rows in positions]
-    if sum(counts) == 0:
+    if not any(map(len, positions)):
         return [Scored(rows, np.empty(0, np.float32), left) for rows, left in zip(positions, unknown, strict=True)]
 
     users = [request.user for request in requests]
@@ -102,21 +101,18 @@ def score(bundle: RankerArtifacts, requests: Sequence[RankRequest]) -> list[Scor
     context = bundle.context_transform.encode(
         [request.context.device_type for request in requests], [request.context.timestamp for request in requests]
     )
-    items, item = bundle.items, np.concatenate(positions)  # [N] over all requests
-    owner = np.repeat(np.arange(len(requests)), counts)  # [N]: the request of each row
-    probabilities = bundle.dlrm.predict(
-        # columns in the spec's order: user, item, context
-        np.concatenate([user.categorical[owner], items.categorical[item], context.categorical[owner]], axis=1),
-        np.concatenate([user.continuous[owner], items.continuous[item], context.continuous[owner]], axis=1),
-        items.image[item],
-        items.text[item],
+    probabilities = bundle.scorer.score(
+        user.categorical, user.continuous, context.categorical, context.continuous, positions
     )
-    parts = np.split(probabilities, np.cumsum(counts)[:-1])
-    return [Scored(*part) for part in zip(positions, parts, unknown, strict=True)]
+    return [Scored(*part) for part in zip(positions, probabilities, unknown, strict=True)]
 
 
 def _known(bundle: RankerArtifacts, item_ids: Sequence[str]) -> tuple[NDArray[np.int32], int]:
     """Positions of the ids that the bundle knows, each once, in the order received; and how many it does not know."""
+    positions = bundle.items.positions(item_ids)
+    ordered = np.sort(positions)
+    if not len(ordered) or (ordered[0] >= 0 and (ordered[1:] != ordered[:-1]).all()):
+        return positions, 0  # as requests are: all known, none twice
     positions = bundle.items.positions(list(dict.fromkeys(item_ids)))
     known = positions[positions >= 0]
     return known, len(positions) - len(known)

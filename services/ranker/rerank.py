@@ -20,12 +20,23 @@ Scores = NDArray[np.float32] | NDArray[np.float64]
 Positions = NDArray[np.intp]
 Propensities = NDArray[np.float64]
 
+_WORTH_PARTITIONING = 500
+_SHARE_TO_PARTITION = 4
+"""Fewer scores than this, or than so many times k, are sorted as a whole sooner."""
+
 _SMALLEST = np.finfo(np.float64).tiny
 
 
 def top_k(scores: Scores, k: int) -> Positions:
-    """Positions of the k largest scores, best first; equal ones in the order received."""
-    return np.argsort(-scores, kind="stable")[:k]
+    """Positions of the k largest scores, best first; equal ones in the order received; NaN last."""
+    keys = -scores
+    if len(keys) > max(_WORTH_PARTITIONING, _SHARE_TO_PARTITION * k) and k > 0:
+        bound = np.partition(keys, k - 1)[k - 1]  # the k-th best
+        candidates = np.flatnonzero(keys <= bound)  # in the order received, all that tie with the k-th among them
+        if len(candidates) >= k:  # fewer where the bound is NaN
+            best: Positions = candidates[np.argsort(keys[candidates], kind="stable")[:k]]
+            return best
+    return np.argsort(keys, kind="stable")[:k]
 
 
 def sample(probabilities: Scores, k: int, temperature: float, rng: np.random.Generator) -> Positions:
@@ -49,6 +60,19 @@ def propensities(probabilities: Scores, drawn: Positions, temperature: float) ->
     drawn: [K] positions, first drawn first
     """
     log_p = _log(probabilities)
+    with np.errstate(over="ignore", invalid="ignore"):
+        log_w = log_p / temperature
+        never = log_w.copy()
+        never[drawn] = -np.inf
+        # What was left at each draw: the items never drawn, and those drawn from this one on, added up from the end.
+        left = np.logaddexp.accumulate(np.append(np.logaddexp.reduce(never), log_w[drawn][::-1]))[:0:-1]  # [K]
+        chances: Propensities = np.exp(log_w[drawn] - left)
+    # A temperature so small that log p / T overflows: only the ratios of two weights are numbers then.
+    return chances if np.isfinite(chances).all() else _by_ratios(log_p, drawn, temperature)
+
+
+def _by_ratios(log_p: NDArray[np.float64], drawn: Positions, temperature: float) -> Propensities:
+    """`propensities` from the ratio of every weight to every drawn one, in K·N steps."""
     place = np.full(len(log_p), len(drawn))  # [N]: when each was drawn; len(drawn) for never
     place[drawn] = np.arange(len(drawn))
     with np.errstate(over="ignore"):  # an infinite ratio is a chance of 0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from cascade.serving.settings import BatchSettings, BundleSettings, Port, ServiceSettings
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
@@ -17,4 +21,8 @@ class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
     access_log: bool = Field(
         False,
         description="log every request; otherwise those alone that met a problem (the gateway logs each visitor's)",
+    )
+    device: Device = Field("auto", description="where the model runs: `auto` takes a GPU where there is one")
+    precompute_max_mb: int = Field(
+        4096, ge=0, description="MiB for what is computed of every item beforehand; a larger catalog does without"
     )

@@ -28,7 +28,7 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
     settings = settings or RetrievalSettings()
 
     def load(path: Path) -> RetrievalArtifacts:
-        bundle = RetrievalArtifacts.load(path, settings.threads)
+        bundle = RetrievalArtifacts.load(path, settings.threads, settings.device)
         limit_torch(settings.threads)
         return bundle
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class RetrievalEngine:
 
 def warm_up(bundle: RetrievalArtifacts) -> None:
     """One request through everything, so that the first visitor does not pay for lazy set-up."""
-    bundle.positions  # noqa: B018  (computed once, then kept)
+    bundle.positions, bundle.id_array  # noqa: B018  (computed once, then kept)
     for found in search(bundle, [_WARM_UP]):
         if isinstance(found, Exception):
             raise found
@@ -60,7 +61,7 @@ def search(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> list[tuple[l
         faults.get(row) or ModelFault("the query vector holds NaN or infinity") for row in range(len(queries))
     ]
     # A similar item's own vector is its own best match: one more, so that k are left without it.
-    k = min(max(query.k + isinstance(query, SimilarRequest) for query in queries), bundle.index.count)
+    k = min(max(query.k + (_similar_to(query) is not None) for query in queries), bundle.index.count)
     if len(rows) == 0 or k == 0:
         return answers if k else [faults.get(row) or ([], []) for row in range(len(queries))]
     scores, positions = bundle.index.search(vectors[rows], k)  # [R, k] each
@@ -68,11 +69,11 @@ def search(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> list[tuple[l
         query = queries[row]
         # Where an index finds fewer than k it pads with position −1 and no score.
         keep = (row_positions >= 0) & np.isfinite(row_scores)
-        if isinstance(query, SimilarRequest):
-            keep &= row_positions != bundle.positions[query.item_id]
+        similar_to = _similar_to(query)
+        if similar_to is not None:
+            keep &= row_positions != bundle.positions[similar_to]
         best = np.flatnonzero(keep)[: query.k]
-        item_ids = [bundle.item_ids[position] for position in row_positions[best].tolist()]
-        answers[row] = (item_ids, row_scores[best].tolist())
+        answers[row] = (bundle.id_array.take(row_positions[best]).tolist(), row_scores[best].tolist())
     return answers
 
 
@@ -83,13 +84,14 @@ def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDAr
     users: list[UserFeatures] = []
     user_rows: list[int] = []
     for row, query in enumerate(queries):
-        if isinstance(query, RetrieveRequest):
-            users.append(query.user)
+        similar_to = _similar_to(query)
+        if similar_to is None:
+            users.append(cast(RetrieveRequest, query).user)
             user_rows.append(row)
             continue
-        position = bundle.positions.get(query.item_id)
+        position = bundle.positions.get(similar_to)
         if position is None:
-            faults[row] = UnknownItem(f"no item {query.item_id!r} in the index")
+            faults[row] = UnknownItem(f"no item {similar_to!r} in the index")
         else:
             vectors[row] = bundle.index.reconstruct(position)
     if users:
@@ -99,5 +101,14 @@ def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDAr
             [user.gender for user in users],
             [user.top_category for user in users],
         )
-        vectors[user_rows] = bundle.query_tower.predict(encoded.categorical, encoded.continuous)
+        vectors[user_rows] = bundle.encoder.predict(encoded.categorical, encoded.continuous)
     return vectors, faults
+
+
+def _similar_to(query: Query) -> str | None:
+    """The item whose neighbours are asked for; None where a user's candidates are.
+
+    By attribute, not by class: whatever parses a request, its names are those of `cascade.api`.
+    """
+    item_id: str | None = getattr(query, "item_id", None)
+    return item_id

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from cascade.serving.settings import BatchSettings, BundleSettings, Port, ServiceSettings
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class RetrievalSettings(ServiceSettings, BundleSettings, BatchSettings):
@@ -19,3 +23,4 @@ class RetrievalSettings(ServiceSettings, BundleSettings, BatchSettings):
         description="log every request; otherwise those alone that met a problem (the gateway logs each visitor's)",
     )
     batch_max_size: int = Field(32, ge=1, description="most requests in one forward pass and one search")
+    device: Device = Field("auto", description="where the query tower runs: `auto` takes a GPU where there is one")

@@ -27,12 +27,13 @@ from cascade.features.files import (
     write_array,
     write_json,
 )
+from cascade.features.id_map import UNKNOWN as UNKNOWN
+from cascade.features.id_map import IdMap
 from cascade.features.item import ItemTransform
 from cascade.features.spec import EMBEDDING_DIM, ITEM_CATEGORICAL, ITEM_CONTINUOUS, Encoded, Floats, Rows
 from cascade.files import replacing
 
 KIND = "item-table"
-UNKNOWN = -1
 DESCRIPTION = "table.json"
 _IDS = "item_ids.parquet"
 
@@ -70,8 +71,9 @@ class ItemTable:
             if dtype is np.float32 and not np.isfinite(array).all():
                 bad = self.item_ids[int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])]
                 raise FeatureInputError(f"{name} holds NaN or infinity, first for item {bad!r}; build it again")
-        if len(self._positions) != len(self.item_ids):
-            repeated = next(item for at, item in enumerate(self.item_ids) if self._positions[item] != at)
+        if len(set(self.item_ids)) != len(self.item_ids):
+            last = {item: at for at, item in enumerate(self.item_ids)}
+            repeated = next(item for at, item in enumerate(self.item_ids) if last[item] != at)
             raise FeatureInputError(f"item ids repeat, first {repeated!r}; a table holds each item once")
 
     @classmethod
@@ -90,12 +92,16 @@ class ItemTable:
         return Encoded(self.categorical, self.continuous)
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {item: position for position, item in enumerate(self.item_ids)}
+    def _map(self) -> IdMap:
+        return IdMap(self.item_ids)
 
     @cached_property
     def _id_array(self) -> pa.Array:
         return pa.array(self.item_ids, pa.string())
+
+    @cached_property
+    def _id_objects(self) -> NDArray[np.object_]:
+        return np.array(self.item_ids, object)
 
     def positions(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> Rows:
         """Where the items stand, int32 [K]; -1 for an unknown id: never index with it, drop and count."""
@@ -103,8 +109,12 @@ class ItemTable:
             found = pc.fill_null(pc.index_in(ids.cast(pa.string()), self._id_array), UNKNOWN)
             array: Rows = np.asarray(found, np.int32)
             return array
-        get = self._positions.get
-        return np.fromiter([get(item, UNKNOWN) for item in ids], np.int32, count=len(ids))
+        return self._map.positions(ids)
+
+    def ids(self, positions: NDArray[np.integer]) -> list[str]:
+        """The ids at positions [K], each within the table; one gather instead of a Python step an id."""
+        found: list[str] = self._id_objects.take(positions).tolist()
+        return found
 
     @property
     def _arrays(self) -> dict[str, NDArray[Any]]:

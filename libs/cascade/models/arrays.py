@@ -17,12 +17,16 @@ Floats = NDArray[np.float32]
 
 
 def to_tensor(array: NDArray[Any], columns: int, name: str, device: torch.device) -> Tensor:
-    """A [N, columns] array as a tensor on `device`, without a copy where the memory allows it."""
+    """A [N, columns] array as a tensor on `device`, without a copy where the memory allows it.
+
+    To a GPU it goes through pinned memory and without waiting: what is computed of it there queues behind it.
+    """
     if array.ndim != 2 or array.shape[1] != columns:
         raise ModelInputError(f"{name} has shape {array.shape}; this model takes [rows, {columns}]")
     if not array.flags.writeable:  # torch warns on read-only memory, such as a mapped file
         array = array.copy()
-    return torch.from_numpy(array).to(device)
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def same_length(**arrays: NDArray[Any]) -> None:

@@ -131,6 +131,8 @@ class Dlrm(nn.Module):
         """
         same_length(categorical=categorical, continuous=continuous, image=image, text=text)
         config, device = self.config, self.image.weight.device
+        if device.type == "cuda" and categorical.shape[1:] == (len(config.cardinalities),):
+            require_rows(categorical, config.cardinalities)  # a GPU does not survive a row outside its table
         with torch.inference_mode():
             try:
                 logits = self(

@@ -3,6 +3,7 @@
 ModelError
 ├── ModelConfigError   a configuration that describes no network
 ├── ModelInputError    arrays that do not fit the network
+├── DeviceError        a device that is unknown or absent
 └── ModelFileError     a saved network that is absent, damaged or of another kind
     └── ModelFormatError   a saved network of a newer format than this release reads
 """
@@ -28,3 +29,7 @@ class ModelFileError(ModelError):
 
 class ModelFormatError(ModelFileError):
     """A saved network was written by a newer release."""
+
+
+class DeviceError(ModelError):
+    """A device that torch does not know, or that this machine does not have."""

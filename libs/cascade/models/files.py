@@ -1,6 +1,7 @@
 """How a network lies in a folder: `config.json` (kind, format, configuration) and `weights.safetensors`.
 
 Both files are written beside their target and renamed, so a reader never meets half a file.
+safetensors is imported by those who read or write: the networks themselves need torch and NumPy alone.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cascade.files import replacing
@@ -28,6 +27,8 @@ WEIGHTS_FILE = "weights.safetensors"
 
 def save(folder: Path, module: nn.Module, kind: str, config: Mapping[str, Any]) -> None:
     """Write a network's configuration and weights into `folder`, which is created."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     with replacing(folder / WEIGHTS_FILE) as beside:
@@ -64,6 +65,9 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
 
 def load_weights(folder: Path, module: nn.Module) -> None:
     """Fill `module` with the weights saved in `folder`. Raises ModelFileError where they do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = folder / WEIGHTS_FILE
     try:
         module.load_state_dict(load_file(path))

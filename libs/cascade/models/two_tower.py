@@ -90,6 +90,8 @@ class QueryTower(nn.Module):
         """int32 [B, C], float32 [B, F] → float32 [B, D]. Raises ModelInputError on arrays that do not fit."""
         same_length(categorical=categorical, continuous=continuous)
         device = _device(self)
+        if device.type == "cuda" and categorical.shape[1:] == (len(self.config.user_cardinalities),):
+            require_rows(categorical, self.config.user_cardinalities)  # a GPU does not survive a row outside its table
         with torch.inference_mode():
             try:
                 vectors = self(
@@ -146,6 +148,8 @@ class CandidateTower(nn.Module):
         """
         same_length(categorical=categorical, continuous=continuous, image=image, text=text)
         config, device = self.config, _device(self)
+        if device.type == "cuda" and categorical.shape[1:] == (len(config.item_cardinalities),):
+            require_rows(categorical, config.item_cardinalities)  # a GPU does not survive a row outside its table
         vectors = np.empty((len(categorical), config.dim), np.float32)
         with torch.inference_mode():
             for start in range(0, len(categorical), batch):

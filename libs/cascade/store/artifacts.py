@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cascade.features.item_table import ItemTable
 from cascade.features.popularity import Popularity
@@ -23,7 +25,12 @@ from cascade.store.lineage import INDEX, QUERY_TOWER, require_same_tower
 if TYPE_CHECKING:
     from cascade.index.interface import CandidateIndex
     from cascade.models.dlrm import Dlrm
+    from cascade.models.dlrm_scorer import Scorer
+    from cascade.models.query_encoder import QueryEncoder
     from cascade.models.two_tower import QueryTower
+
+PRECOMPUTE_BYTES = 4 * 2**30
+"""for a ranker's precomputed items where nothing else is said: 2.6 million at the default sizes"""
 
 _USER, _CONTEXT = "user_transform", "context_transform"
 _ITEM_IDS = "item_ids.parquet"
@@ -44,12 +51,17 @@ CATALOG_COLUMNS = (
 
 @dataclass(frozen=True)
 class RetrievalArtifacts:
-    """The retrieval service's bundle. item_ids: in the index's order."""
+    """The retrieval service's bundle.
+
+    item_ids: in the index's order
+    device: where the query tower serves: auto, cpu or cuda
+    """
 
     user_transform: UserTransform
     query_tower: QueryTower
     index: CandidateIndex
     item_ids: list[str]
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         require_same_tower(self.query_tower.candidate_fingerprint, self.index.source)
@@ -60,6 +72,19 @@ class RetrievalArtifacts:
     def positions(self) -> dict[str, int]:
         """Item id → position in the index."""
         return {item_id: position for position, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def id_array(self) -> NDArray[np.object_]:
+        """Item ids by position: hundreds are taken in one gather."""
+        return np.array(self.item_ids, object)
+
+    @cached_property
+    def encoder(self) -> QueryEncoder:
+        """Users to vectors, as the service asks. Raises DeviceError."""
+        from cascade.models.device import choose_device
+        from cascade.models.query_encoder import make_encoder
+
+        return make_encoder(self.query_tower, choose_device(self.device))
 
     @property
     def lineage(self) -> dict[str, str]:
@@ -74,7 +99,7 @@ class RetrievalArtifacts:
         pq.write_table(pa.table({"item_id": self.item_ids}), folder / _ITEM_IDS)
 
     @classmethod
-    def load(cls, folder: Path, threads: int | None = None) -> RetrievalArtifacts:
+    def load(cls, folder: Path, threads: int | None = None, device: str = "auto") -> RetrievalArtifacts:
         """Read the parts. Raises LineageMismatch where query tower and index are foreign to each other."""
         from cascade.index.interface import CandidateIndex
         from cascade.models.two_tower import QueryTower
@@ -84,17 +109,33 @@ class RetrievalArtifacts:
             QueryTower.load(folder / QUERY_TOWER),
             CandidateIndex.load(folder / INDEX, threads),
             pq.read_table(folder / _ITEM_IDS).column("item_id").to_pylist(),
+            device,
         )
 
 
 @dataclass(frozen=True)
 class RankerArtifacts:
-    """The ranker's bundle."""
+    """The ranker's bundle.
+
+    device: where it serves: auto, cpu or cuda
+    precompute_bytes: memory allowed for what is computed of each item beforehand; where the items need more, every
+    request computes it anew
+    """
 
     user_transform: UserTransform
     context_transform: ContextTransform
     items: ItemTable
     dlrm: Dlrm
+    device: str = "auto"
+    precompute_bytes: int = PRECOMPUTE_BYTES
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Click probabilities of a request's candidates, as the service asks. Raises DeviceError."""
+        from cascade.models.device import choose_device
+        from cascade.models.dlrm_scorer import make_scorer
+
+        return make_scorer(self.dlrm, self.items, choose_device(self.device), self.precompute_bytes)
 
     @property
     def lineage(self) -> dict[str, str]:
@@ -113,7 +154,7 @@ class RankerArtifacts:
         self.dlrm.save(folder / _DLRM)
 
     @classmethod
-    def load(cls, folder: Path) -> RankerArtifacts:
+    def load(cls, folder: Path, device: str = "auto", precompute_bytes: int = PRECOMPUTE_BYTES) -> RankerArtifacts:
         """Read the parts."""
         from cascade.models.dlrm import Dlrm
 
@@ -122,6 +163,8 @@ class RankerArtifacts:
             ContextTransform.load(folder / _CONTEXT),
             ItemTable.load(folder / _ITEMS),
             Dlrm.load(folder / _DLRM),
+            device,
+            precompute_bytes,
         )
 
 

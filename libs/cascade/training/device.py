@@ -7,20 +7,17 @@ from contextlib import contextmanager
 
 import torch
 
+from cascade.models import device
+from cascade.models.errors import DeviceError
 from cascade.training.errors import TrainingInputError
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """The named device; `auto` takes a GPU where there is one. Raises TrainingInputError on one that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TrainingInputError(f"device {name!r} is unknown; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingInputError(f"device {name!r} was asked for and there is no GPU; use auto or cpu")
-    return device
+        return device.choose_device(name)
+    except DeviceError as error:
+        raise TrainingInputError(str(error)) from error
 
 
 @contextmanager

@@ -27,6 +27,14 @@ def test_positions(item_table: ItemTable) -> None:
     assert item_table.positions([]).tolist() == []
 
 
+def test_ids_are_those_at_the_positions(item_table: ItemTable) -> None:
+    assert item_table.ids(np.array([2, 0], np.int32)) == ["i3", "i1"]
+    assert item_table.ids(np.array([], np.int32)) == []
+    everything = item_table.ids(np.arange(len(item_table)))
+    assert everything == item_table.item_ids
+    assert all(type(item) is str for item in everything)
+
+
 def test_rows_are_the_transforms(item_table: ItemTable, item_transform: ItemTransform, items: pa.Table) -> None:
     assert (item_table.encoded.categorical == item_transform.transform(items).categorical).all()
     assert (item_table.encoded.continuous == item_transform.transform(items).continuous).all()

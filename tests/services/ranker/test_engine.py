@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from cascade.api.common import Context, UserFeatures
 from cascade.api.ranker import Diversity, RankRequest
+from cascade.models.dlrm_scorer import PackedScorer, PlainScorer
 from cascade.serving.errors import ModelFault
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder, Loaded
@@ -141,8 +145,11 @@ def test_a_probability_that_is_none_fails_its_request_alone(bundle: RankerArtifa
     assert isinstance(good, Ranked)
 
 
-def test_warming_up_refuses_a_model_that_gives_nan(bundle: RankerArtifacts) -> None:
+def test_warming_up_accepts_a_sound_model(bundle: RankerArtifacts) -> None:
     warm_up(bundle)
+
+
+def test_warming_up_refuses_a_model_that_gives_nan(bundle: RankerArtifacts) -> None:
     with torch.no_grad():
         for parameter in bundle.dlrm.parameters():
             parameter.fill_(float("nan"))
@@ -171,3 +178,29 @@ def test_a_batch_scores_as_each_alone_would(bundle: RankerArtifacts, batch: list
         assert together.positions.tolist() == alone.positions.tolist()
         assert together.unknown == alone.unknown == len(set(asked.item_ids) & {"gone", "x"})
         np.testing.assert_allclose(together.probabilities, alone.probabilities, rtol=1e-4, atol=1e-6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@given(st.lists(requests, min_size=1, max_size=6))
+def test_precomputed_items_change_no_answer(bundle: RankerArtifacts, batch: list[RankRequest]) -> None:
+    plain = replace(bundle, precompute_bytes=0)
+    assert isinstance(plain.scorer, PlainScorer)
+    assert isinstance(bundle.scorer, PackedScorer)
+    metrics = ServiceMetrics("ranker")
+    answers = [RankerEngine(Held(one), metrics).rank(batch) for one in (bundle, plain)]
+    for fast, slow in zip(*answers, strict=True):
+        assert isinstance(fast, Ranked)
+        assert isinstance(slow, Ranked)
+        assert fast.unknown == slow.unknown
+        assert fast.item_ids == slow.item_ids
+        np.testing.assert_allclose(fast.scores, slow.scores, atol=1e-5)
+
+
+def test_requests_of_any_kind_with_the_same_names_are_answered(engine: RankerEngine) -> None:
+    asked = request(["i1", "i2", "i3"], k=2)
+    likeness = SimpleNamespace(
+        user=SimpleNamespace(user_id="u1", age=None, gender=None, top_category=None),
+        context=SimpleNamespace(device_type=None, timestamp=AT),
+        item_ids=asked.item_ids, k=2, diversity=None,
+    )  # fmt: skip
+    assert engine.rank([likeness]) == engine.rank([asked])  # type: ignore[list-item]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
+from services.ranker import rerank
 from services.ranker.rerank import propensities, sample, top_k
 
 probabilities = st.lists(st.floats(0, 1, width=32), max_size=50).map(lambda p: np.array(p, np.float32))
@@ -112,7 +114,7 @@ def test_at_each_place_the_propensities_of_all_that_are_left_sum_to_one(
         left = np.setdiff1d(np.arange(len(scores)), before)
         each = [propensities(scores, np.append(before, item), temperature)[-1] for item in left]
         assert sum(each) == pytest.approx(1.0, rel=1e-9)
-        assert found[place] == each[int(np.flatnonzero(left == drawn[place])[0])]
+        assert found[place] == pytest.approx(each[int(np.flatnonzero(left == drawn[place])[0])], rel=1e-9)
     if len(drawn) == len(scores):
         assert found[-1] == 1.0
 
@@ -135,3 +137,26 @@ def test_extreme_temperatures_give_propensities_all_the_same(temperature: float)
     assert np.isfinite(found).all()
     assert (found <= 1).all()
     assert found[-1] == 1.0
+
+
+@given(st.integers(0, 3000), st.integers(1, 1000), st.integers(2, 1000), st.booleans(), st.integers(0, 2**32))
+def test_partitioning_first_changes_nothing(count: int, k: int, different: int, damaged: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = (rng.integers(0, different, count) / different).astype(np.float32)  # few different ones: many ties
+    if damaged:
+        scores[rng.random(count) < 0.5] = np.nan
+    assert top_k(scores, k).tolist() == np.argsort(-scores, kind="stable")[:k].tolist()
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(0, 1, width=32)),
+    st.integers(1, 60),
+    st.floats(1e-3, 100),
+    st.integers(0, 2**32),
+)
+def test_summing_from_the_end_gives_the_propensities_of_every_ratio(
+    scores: np.ndarray, k: int, temperature: float, seed: int
+) -> None:
+    drawn = sample(scores, k, temperature, np.random.default_rng(seed))
+    by_ratios = rerank._by_ratios(rerank._log(scores), drawn, temperature)
+    np.testing.assert_allclose(propensities(scores, drawn, temperature), by_ratios, rtol=1e-9)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -92,8 +94,17 @@ def test_a_batch_of_faults_only_needs_no_search(bundle: RetrievalArtifacts) -> N
     assert [type(found) for found in search(bundle, [SimilarRequest(item_id="x")] * 2)] == [UnknownItem] * 2
 
 
-def test_warming_up_refuses_a_tower_that_gives_nan(bundle: RetrievalArtifacts) -> None:
+def test_requests_of_any_kind_with_the_same_names_are_answered(bundle: RetrievalArtifacts) -> None:
+    user = SimpleNamespace(user_id="u1", age=None, gender=None, top_category=None)
+    likenesses = [SimpleNamespace(user=user, context=CONTEXT, k=10), SimpleNamespace(item_id="i8", k=4)]
+    assert search(bundle, likenesses) == search(bundle, [retrieve("u1", 10), SimilarRequest(item_id="i8", k=4)])  # type: ignore[arg-type]
+
+
+def test_warming_up_accepts_a_sound_tower(bundle: RetrievalArtifacts) -> None:
     warm_up(bundle)
+
+
+def test_warming_up_refuses_a_tower_that_gives_nan(bundle: RetrievalArtifacts) -> None:
     with torch.no_grad():
         for parameter in bundle.query_tower.parameters():
             parameter.fill_(float("nan"))

@@ -1,0 +1,56 @@
+"""The formulas by hand, held to torch's own count of matrix products."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import costs
+from cascade.models import Dlrm, DlrmConfig, QueryTower, TwoTowerConfig
+from cascade.models.dlrm_scorer import packed_bytes
+from cascade.models.dlrm_split import DlrmSplit
+from cascade.models.layers import embedding_dim
+
+CONFIG = DlrmConfig((11, 4, 7, 5), (21, 5, 6, 4), (4,), 1, 1, 4)
+ROWS = 10
+
+
+def counted(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        module(*inputs)
+    return counter.get_total_flops()
+
+
+def test_the_networks_flops() -> None:
+    categorical = torch.zeros(ROWS, 9, dtype=torch.int32)
+    found = counted(Dlrm(CONFIG), categorical, torch.zeros(ROWS, 6), torch.zeros(ROWS, 64), torch.zeros(ROWS, 64))
+    twice = 2 * ROWS * (12 * 12 - 66) * 64  # the network multiplies every pair both ways, and each vector with itself
+    assert found - twice == ROWS * costs.dlrm_row_flops(CONFIG)
+
+
+def test_the_query_towers_flops() -> None:
+    config = TwoTowerConfig((11, 4, 7, 5), 1, (2,), 1)
+    widths = [embedding_dim(rows, config.embedding_cap) for rows in config.user_cardinalities]
+    found = counted(QueryTower(config), torch.zeros(ROWS, 4, dtype=torch.int32), torch.zeros(ROWS, 1))
+    assert found == ROWS * costs.query_tower_flops(config, widths)
+
+
+def test_the_packed_rows_flops_are_the_sizes_of_its_matrices() -> None:
+    split = DlrmSplit.of(Dlrm(CONFIG))
+    layers = [split.bottom_item, torch.cat([split.top_dense, split.top_rows])]
+    layers += [weight for weight, _ in split.bottom_rest + split.top_rest]
+    dots = split.widths.item * (split.widths.request + 1) * CONFIG.dim
+    assert costs.packed_row_flops(CONFIG) == 2 * (sum(layer.numel() for layer in layers) + dots)
+    assert costs.packed_row_flops(CONFIG) < costs.dlrm_row_flops(CONFIG)
+
+
+def test_300_candidates_at_the_default_sizes() -> None:
+    assert 300 * costs.dlrm_row_flops(CONFIG) == pytest.approx(29e6, rel=0.02)
+    assert 300 * costs.packed_row_flops(CONFIG) == pytest.approx(21.5e6, rel=0.02)
+
+
+def test_bytes_gathered_are_those_kept() -> None:
+    assert 2 * packed_bytes(CONFIG, 1) == costs.packed_row_bytes(CONFIG)
+    assert costs.flat_search_bytes(5, 64) == np.zeros((5, 64), np.float32).nbytes

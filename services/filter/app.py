@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from cascade.online.bloom import BloomShape
 from cascade.online.connection import answers, connect
+from cascade.online.generations import SeenShape
 from cascade.online.interactions import Interactions
 from cascade.serving.app import create_service_app
 from cascade.serving.limit import ConcurrencyLimit
@@ -35,7 +35,7 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
         try:
             interactions = Interactions(
                 client,
-                BloomShape(settings.seen_capacity, settings.seen_error_rate),
+                SeenShape(settings.seen_capacity, settings.seen_error_rate),
                 seen_ttl_s=settings.seen_ttl_s,
                 cached_items=settings.cached_items,
             )

@@ -2,7 +2,8 @@
 
 | key | type | holds | time to live |
 | --- | --- | --- | --- |
-| cascade:seen:{user} | string | bitmap of the user's Bloom filter | `seen_ttl_s` (7 days), from the last interaction |
+| cascade:met:{user} | string | items the user saw: generations of Bloom filters (generations.py) | `seen_ttl_s` (7 days), from the last interaction; items before that, each by its age |
+| cascade:seen:{user} | string | the one bitmap that earlier releases kept: not read, removed with the user | its own |
 | cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
 | cascade:events | stream | one entry an interaction | trimmed by its readers |
 | cascade:impressions | stream | one entry a list shown: `payload`, JSON of api.impressions | trimmed likewise |
@@ -39,7 +40,12 @@ POPULAR_GLOBAL = f"{_PREFIX}:popular:global"
 
 
 def seen(user_id: str) -> str:
-    """Bitmap of the user's Bloom filter."""
+    """What the user saw: generations of Bloom filters, all in one string."""
+    return f"{_PREFIX}:met:{user_id}"
+
+
+def seen_before_generations(user_id: str) -> str:
+    """Where releases before generations kept a bitmap. Nothing reads it; it ends by its time to live."""
     return f"{_PREFIX}:seen:{user_id}"
 
 

@@ -24,8 +24,8 @@ The string, little-endian:
                 0 items: the place is free
     filters     bitmaps one after another, only as many as were ever needed at once
 
-One string and not a hash or a key a generation: bits of a string can be set where they lie, one GET reads all of it, one
-key is in one slot of a cluster, and one time to live ends it.
+One string and not a hash or a key a generation: bits of a string can be set where they lie, one GET reads all of it,
+one key is in one slot of a cluster, and one time to live ends it.
 """
 
 from __future__ import annotations

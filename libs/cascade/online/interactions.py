@@ -24,7 +24,7 @@ from cascade.online.generations import HIDE, SeenShape
 
 # KEYS: seen items, recent list, stream; the list's clicked items where the event belongs to a list.
 # ARGV: seconds to live, length of the recent list, its new entry, item, seconds to live of the clicked items,
-#       UTC seconds now, the four of SeenShape.arguments, number of stream values, field and value in turn, then the bits.
+#       UTC seconds now, the four of SeenShape.arguments, number of stream values, field and value in turn, the bits.
 _RECORD = (
     HIDE
     + """

@@ -2,8 +2,8 @@
 
 | key | type | holds | time to live |
 | --- | --- | --- | --- |
-| cascade:met:{user} | string | items the user saw: generations of Bloom filters (generations.py) | `seen_ttl_s` (7 days), from the last interaction; items before that, each by its age |
-| cascade:seen:{user} | string | the one bitmap that earlier releases kept: not read, removed with the user | its own |
+| cascade:met:{user} | string | items seen: generations of Bloom filters | `seen_ttl_s` (7 days), from the last (1) |
+| cascade:seen:{user} | string | one bitmap, of earlier releases: not read, removed with the user | what it has left |
 | cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
 | cascade:events | stream | one entry an interaction | trimmed by its readers |
 | cascade:impressions | stream | one entry a list shown: `payload`, JSON of api.impressions | trimmed likewise |
@@ -14,6 +14,7 @@
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
 | cascade:built:{asset} | string | digest of the build that wrote the asset's keys | none |
 
+(1) Of the items in it each goes by its own age before the key does (generations.py).
 Feast keeps its own keys (project name `cascade`, entity key serialisation 3), which Feast alone reads and writes.
 """
 

@@ -45,7 +45,7 @@ def top_category_of(
     total: dict[str, int] = {}
     latest: dict[str, int] = {}
     for event in events:
-        category, timestamp, event_type = CategoryEvent(*event)
+        category, timestamp, event_type = event if len(event) == 3 else CategoryEvent(*event)
         if category and at - TOP_CATEGORY_WINDOW_S <= timestamp < at:
             total[category] = total.get(category, 0) + weights.get(event_type, OTHER_WEIGHT)
             latest[category] = max(latest.get(category, timestamp), timestamp)

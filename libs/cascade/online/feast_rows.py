@@ -15,6 +15,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mmh3  # comes with Feast
 from redis import Redis
@@ -88,6 +89,7 @@ def write_rows(client: Redis, rows: ViewRows, *, keep_later: bool = True) -> int
     stamp_field, written = timestamp_field(rows.view), 0
     for start in range(0, len(rows.user_ids), _CHUNK):
         chunk = slice(start, start + _CHUNK)
+        step: Any  # the client's types know no plain commands
         with client.pipeline(transaction=False) as step:
             if keep_later:
                 script = client.script_load(_WRITE_UNLESS_LATER)

@@ -105,7 +105,8 @@ class SeenShape:
             flags = flags[alive]
         # Bit g of a byte: what generation g says of that position. One look-up then asks all generations at once.
         together = np.bitwise_or.reduce(flags * _WEIGHTS[: len(flags)], axis=0)  # uint8 [m]
-        claims = np.bitwise_and.reduce(together.take(bits), axis=0)  # uint8 [N]: the generations that hold the item
+        # uint8 [N]: the generations that hold the item
+        claims: NDArray[np.uint8] = np.bitwise_and.reduce(together.take(bits), axis=0)
         return claims.astype(np.bool_)
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import compress
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
@@ -81,9 +82,11 @@ class Event:
         )
 
 
-@dataclass(frozen=True)
-class RecentItem:
-    """One of a user's latest interactions. timestamp: UTC seconds."""
+class RecentItem(NamedTuple):
+    """One of a user's latest interactions. timestamp: UTC seconds.
+
+    A tuple, because the features worker makes fifty of them for each event.
+    """
 
     timestamp: int
     event_type: str

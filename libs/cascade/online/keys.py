@@ -15,7 +15,7 @@
 | cascade:built:{asset} | string | digest of the build that wrote the asset's keys | none |
 
 (1) Of the items in it each goes by its own age before the key does (generations.py).
-Feast keeps its own keys (project name `cascade`, entity key serialisation 3), which Feast alone reads and writes.
+Feast keeps its own keys (project name `cascade`, entity key serialisation 3); feast_rows.py writes them too.
 """
 
 from __future__ import annotations

@@ -31,7 +31,16 @@ CANDIDATES = 300
 CATALOG = 20_000
 LOADS = (10, 30, 100, 300, 1000, 1500, 2000, 3000, 5000)
 TOLD = (10, 100, 1000, 5000)
-BEFORE = BloomShape(1000, 0.01)
+
+
+class _OneFilter(BloomShape):
+    """As earlier releases sized it."""
+
+    bits = 9592  # type: ignore[assignment]
+    hashes = 7  # type: ignore[assignment]
+
+
+BEFORE = _OneFilter(1000, 0.01)
 SEED = 7
 
 

@@ -23,4 +23,4 @@ class FilterSettings(ServiceSettings, RedisSettings):
         0.01, gt=0, lt=1, description="share of unseen items hidden by mistake, at most, however much a user has seen"
     )
     seen_ttl_s: int = Field(SEEN_TTL_S, ge=1, description="seconds an item stays hidden after it was met last")
-    cached_items: int = Field(200_000, ge=1, description="items whose hashes are kept in memory (40 bytes each)")
+    cached_items: int = Field(200_000, ge=1, description="items whose hashes are kept in memory (24 bytes each)")

@@ -45,6 +45,8 @@ AGE_STEPS = 4
 COUNT_STEPS = 4
 """Filters that the capacity is divided into."""
 GENERATIONS = AGE_STEPS + COUNT_STEPS
+MARGIN = 0.9
+"""Of the error rate: the formula is a limit, from which real filters are a few percent away (Bose et al. 2008)."""
 
 _SIGNATURE = struct.Struct("<2sHII")
 _ROWS = struct.Struct("<" + "4I" * GENERATIONS)
@@ -67,7 +69,7 @@ class SeenShape:
     @cached_property
     def filter(self) -> BloomShape:
         """Each generation."""
-        return BloomShape(math.ceil(self.capacity / COUNT_STEPS), self.error_rate / GENERATIONS)
+        return BloomShape(math.ceil(self.capacity / COUNT_STEPS), MARGIN * self.error_rate / GENERATIONS)
 
     @cached_property
     def filter_bytes(self) -> int:
@@ -140,9 +142,10 @@ local function hide(key, now, ttl, span, most, size, signature, first, last)
         end
     end
     local call, base = {'BITFIELD', key}, 8 * (@HEADER + size * place)
+    local n = 2
     for i = first, last do
-        local n = #call
-        call[n + 1], call[n + 2], call[n + 3], call[n + 4] = 'SET', 'u1', base + ARGV[i], 1
+        call[n + 1], call[n + 2], call[n + 3], call[n + 4] = 'SET', 'u1', string.format('%d', base + ARGV[i]), '1'
+        n = n + 4
     end
     for _, before in ipairs(redis.call(unpack(call))) do
         if before == 0 then

@@ -25,7 +25,7 @@ def holds(flags: NDArray[np.uint8], bits: Bits) -> NDArray[np.bool_]:
 
 
 def test_shape_follows_the_formulas() -> None:
-    assert (SHAPE.bits, SHAPE.hashes) == (9600, 7)
+    assert (SHAPE.bits, SHAPE.hashes) == (10528, 4)
     assert BloomShape(10, 0.5).bits % 8 == 0
 
 
@@ -43,7 +43,7 @@ def test_impossible_shapes_are_refused(capacity: int, rate: float) -> None:
 
 
 def test_positions_are_the_same_in_every_process_and_release() -> None:
-    assert SHAPE.positions("item-1") == [1573, 7021, 2870, 8321, 4175, 33, 5496]
+    assert SHAPE.positions("item-1") == [3813, 7181, 22, 3393]
 
 
 @given(st.lists(ids, max_size=50), st.lists(ids, max_size=50))

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from cascade.online.connection import answers, connect
 from cascade.online.generations import SeenShape
 from cascade.online.interactions import Interactions
+from cascade.online.shared_connection import SharedConnection, can_share
 from cascade.serving.app import create_service_app
 from cascade.serving.limit import ConcurrencyLimit
 from services.filter import routes
@@ -27,23 +28,24 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # One connection more than slots, so that readiness is not starved under load.
-        client = connect(
-            settings.redis_url.get_secret_value(),
-            timeout_s=settings.redis_timeout_ms / 1000,
-            max_connections=settings.redis_connections + 1,
-        )
+        url, timeout_s = settings.redis_url.get_secret_value(), settings.redis_timeout_ms / 1000
+        client = connect(url, timeout_s=timeout_s, max_connections=settings.redis_connections + 1)
+        reader = SharedConnection(url, timeout_s=timeout_s) if can_share(url) else None
         try:
             interactions = Interactions(
                 client,
                 SeenShape(settings.seen_capacity, settings.seen_error_rate),
                 seen_ttl_s=settings.seen_ttl_s,
                 cached_items=settings.cached_items,
+                reader=reader,
             )
             limit = ConcurrencyLimit(settings.redis_connections, settings.queue_bound, app.state.metrics)
             app.state.engine = FilterEngine(interactions, limit, app.state.metrics)
             app.state.redis = client
             yield
         finally:
+            if reader is not None:
+                await reader.aclose()
             await client.aclose()
 
     async def store_answers(app: FastAPI) -> str | None:

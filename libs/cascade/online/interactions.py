@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import compress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
@@ -103,6 +103,13 @@ class RecentItem(NamedTuple):
         return cls(int(timestamp), event_type, item_id)
 
 
+class Reader(Protocol):
+    """What reads a user's seen items: a client, or a SharedConnection."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of a string."""
+
+
 class Interactions:
     """Seen items, recent items and the event stream of all users, over one async client.
 
@@ -117,14 +124,17 @@ class Interactions:
         seen_ttl_s: int = keys.SEEN_TTL_S,
         cached_items: int = 200_000,
         clock: Callable[[], float] = time.time,
+        reader: Reader | None = None,
     ) -> None:
         """
         shape: of every user's seen items; what is stored in another shape counts as unseen, and is replaced by the
             user's next interaction
         cached_items: how many items' bits are kept
         clock: UTC seconds
+        reader: of seen items, from the same Redis; none: the client
         """
         self._client = client
+        self._reader = reader or cast("Reader", client)  # the client's types mix sync and async
         self._shape = shape or SeenShape()
         self._positions = PositionTable(self._shape.filter, cached_items)
         self._seen_ttl_s = seen_ttl_s
@@ -162,7 +172,7 @@ class Interactions:
     async def unseen(self, user_id: str, item_ids: Sequence[str]) -> list[str]:
         """The ids that the user has not met, in their order."""
         with store_errors("reading seen items"):
-            stored: bytes | None = await self._client.get(keys.seen(user_id))
+            stored: bytes | None = await self._reader.get(keys.seen(user_id))
         if not stored:
             return list(item_ids)
         since = self._clock() - self._seen_ttl_s

@@ -176,9 +176,11 @@ async def _latency(report: Report, client: Redis, shared: SharedConnection) -> N
         for name, stage in stages.items():  # turn about, so that a slow moment of the machine meets all of them
             taken[name].append(await _times(stage, catalog, rng, 200 if report.quick else 500))
     notes = {
-        "unseen.before": "one filter, 1,000 items seen", "test.before": "one filter", "redis_read": "a shared connection",
+        "unseen.before": "one filter, 1,000 items seen",
+        "test.before": "one filter",
+        "redis_read": "a shared connection",
         "redis_read.before": "a client with a pool",
-    }  # fmt: skip
+    }
     for name, repeats in taken.items():
         note = notes.get(name, "")
         report.figure(
@@ -199,8 +201,8 @@ async def _latency(report: Report, client: Redis, shared: SharedConnection) -> N
     )  # fmt: skip
     report.say(
         f"Whole `unseen()`: {p50['unseen'] / p50['unseen.before']:.2f} × the time it took before, with eight filters "
-        f"tested instead of one ({p50['test'] / p50['test.before']:.2f} × for the test alone). One connection shared by all "
-        "requests does without the pool's taking, checking and giving back "
+        f"tested instead of one ({p50['test'] / p50['test.before']:.2f} × for the test alone). One connection shared by "
+        "all requests does without the pool's taking, checking and giving back "
         f"({p50['redis_read'] / p50['redis_read.before']:.2f} × for the read).",
         "What was tried for the test, in µs for 300 ids against eight generations while this was written: a byte a "
         "position that holds one bit a generation, so that one look-up asks all of them (multiply and OR, 5.5; "

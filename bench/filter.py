@@ -201,8 +201,8 @@ async def _latency(report: Report, client: Redis, shared: SharedConnection) -> N
     )  # fmt: skip
     report.say(
         f"Whole `unseen()`: {p50['unseen'] / p50['unseen.before']:.2f} × the time it took before, with eight filters "
-        f"tested instead of one ({p50['test'] / p50['test.before']:.2f} × for the test alone). One connection shared by "
-        "all requests does without the pool's taking, checking and giving back "
+        f"tested instead of one ({p50['test'] / p50['test.before']:.2f} × for the test alone). One connection shared "
+        "by all requests does without the pool's taking, checking and giving back "
         f"({p50['redis_read'] / p50['redis_read.before']:.2f} × for the read).",
         "What was tried for the test, in µs for 300 ids against eight generations while this was written: a byte a "
         "position that holds one bit a generation, so that one look-up asks all of them (multiply and OR, 5.5; "

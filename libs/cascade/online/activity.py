@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from redis import Redis
 
 from cascade.features.point_in_time import ONLINE_SCHEMA
-from cascade.features.top_category import EVENT_WEIGHTS, CategoryEvent, EventWeights, top_category_of
+from cascade.features.top_category import EVENT_WEIGHTS, EventWeights, top_category_of
 from cascade.files import replacing
 from cascade.online import keys
 from cascade.online.connection import connect_blocking
@@ -50,17 +50,19 @@ class Activity:
 
 
 def activity_of(
-    recent: Iterable[RecentItem], category_of: CategoryOf, weights: EventWeights = EVENT_WEIGHTS
+    recent: Iterable[tuple[int, str, str]], category_of: CategoryOf, weights: EventWeights = EVENT_WEIGHTS
 ) -> Activity | None:
     """The top category right after the newest of these events, by the events' own time; None without events.
+
+    recent: RecentItem, or its `parts`
 
     At most RECENT_MAX events of a user are kept: who does more than that within 24 hours is described by the last
     RECENT_MAX, where training would count them all.
     """
-    events = [CategoryEvent(category_of(item.item_id), item.timestamp, item.event_type) for item in recent]
+    events = [(category_of(item_id), timestamp, event_type) for timestamp, event_type, item_id in recent]
     if not events:
         return None
-    newest = max(event.timestamp for event in events)
+    newest = max(timestamp for _, timestamp, _ in events)
     return Activity(top_category_of(events, newest + 1, weights), newest)
 
 
@@ -159,8 +161,8 @@ class FeastActivity:
     def _activities(self, recent: Mapping[str, list[bytes]], category_of: CategoryOf) -> dict[str, Activity]:
         found: dict[str, Activity] = {}
         for user_id, entries in recent.items():
-            items = map(RecentItem.decode, map(bytes.decode, entries))
-            activity = activity_of(items, category_of, self._weights)
+            parts = map(RecentItem.parts, map(bytes.decode, entries))
+            activity = activity_of(parts, category_of, self._weights)
             if activity is not None:
                 found[user_id] = activity
         return found

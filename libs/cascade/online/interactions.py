@@ -83,10 +83,7 @@ class Event:
 
 
 class RecentItem(NamedTuple):
-    """One of a user's latest interactions. timestamp: UTC seconds.
-
-    A tuple, because the features worker makes fifty of them for each event.
-    """
+    """One of a user's latest interactions. timestamp: UTC seconds."""
 
     timestamp: int
     event_type: str
@@ -99,8 +96,13 @@ class RecentItem(NamedTuple):
     @classmethod
     def decode(cls, entry: str) -> RecentItem:
         """The other way; an item id may hold the separator itself."""
+        return cls(*cls.parts(entry))
+
+    @staticmethod
+    def parts(entry: str) -> tuple[int, str, str]:
+        """The same as a plain tuple, for the features worker, which reads fifty of them for each event."""
         timestamp, event_type, item_id = entry.split("|", 2)
-        return cls(int(timestamp), event_type, item_id)
+        return int(timestamp), event_type, item_id
 
 
 class Reader(Protocol):

@@ -42,6 +42,11 @@ class RedisReader:
             connection = await self._connected()
         return await connection.execute(command, self._timeout_s)
 
+    async def get(self, key: str) -> bytes | None:
+        """The value of a string; None where there is none. Raises OnlineStoreDown."""
+        value: bytes | None = await self.execute("GET", key)
+        return value
+
     async def aclose(self) -> None:
         """Close the connection."""
         if self._connection is not None:

@@ -37,6 +37,7 @@ class ImpressionLog:
     append: writes a batch; raises OnlineStoreDown
     bound: most impressions that wait
     batch: most impressions of one write
+    linger_s: how long the first of a batch waits for company, in seconds
     drain_s: how long `aclose` goes on writing, in seconds
     """
 
@@ -47,12 +48,14 @@ class ImpressionLog:
         *,
         bound: int,
         batch: int = 256,
+        linger_s: float = 0.0,
         drain_s: float = 1.0,
     ) -> None:
         self._append = append
         self._observer = observer
         self._waiting: asyncio.Queue[Callable[[], Impression]] = asyncio.Queue(bound)
         self._batch = batch
+        self._linger_s = linger_s
         self._drain_s = drain_s
         self._writing: list[Callable[[], Impression]] = []
         self._store_is_down = False
@@ -86,6 +89,8 @@ class ImpressionLog:
     async def _write(self) -> None:
         while True:
             self._writing = [await self._waiting.get()]
+            if self._linger_s > 0 and not self._closed:
+                await asyncio.sleep(self._linger_s)
             while len(self._writing) < self._batch and not self._waiting.empty():
                 self._writing.append(self._waiting.get_nowait())
             count = len(self._writing)

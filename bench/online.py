@@ -334,7 +334,7 @@ async def _lists(stream: ImpressionStream, users: list[str], items: list[str], s
     rng, started = random.Random(SEED + 1), time.monotonic()  # noqa: S311
     for number in range(int(20 * seconds) if a_second else 0):
         await asyncio.sleep(max(0.0, started + number / 20 - time.monotonic()))
-        await stream.append([_list(rng, users, items) for _ in range(a_second // 20)])
+        await stream.append([_list(rng, users, items).model_dump_json() for _ in range(a_second // 20)])
 
 
 def _event(rng: random.Random, users: Sequence[str], items: Sequence[str]) -> Event:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Literal, Protocol
 
-from cascade.api.impressions import Impression
 from cascade.online.errors import OnlineStoreDown
 from cascade.serving.logging import get_logger
 
@@ -43,7 +42,7 @@ class ImpressionLog:
 
     def __init__(
         self,
-        append: Callable[[Sequence[Impression]], Awaitable[None]],
+        append: Callable[[Sequence[bytes]], Awaitable[None]],
         observer: ImpressionObserver,
         *,
         bound: int,
@@ -53,16 +52,16 @@ class ImpressionLog:
     ) -> None:
         self._append = append
         self._observer = observer
-        self._waiting: asyncio.Queue[Callable[[], Impression]] = asyncio.Queue(bound)
+        self._waiting: asyncio.Queue[Callable[[], bytes]] = asyncio.Queue(bound)
         self._batch = batch
         self._linger_s = linger_s
         self._drain_s = drain_s
-        self._writing: list[Callable[[], Impression]] = []
+        self._writing: list[Callable[[], bytes]] = []
         self._store_is_down = False
         self._closed = False
         self._task = asyncio.create_task(self._write(), name="write impressions")
 
-    def shown(self, make: Callable[[], Impression]) -> None:
+    def shown(self, make: Callable[[], bytes]) -> None:
         """Take an impression, or shed it; returns at once and never raises. It is made when it is written."""
         if self._closed:
             self._observer.impressions_shed(1, "closing")

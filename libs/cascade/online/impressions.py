@@ -21,10 +21,10 @@ class ImpressionStream:
         self._redis = redis
         self._kept = kept
 
-    async def append(self, impressions: Sequence[Impression]) -> None:
-        """One round trip for all. Raises OnlineStoreDown; some may be written then."""
+    async def append(self, payloads: Sequence[bytes | str]) -> None:
+        """One round trip for all. payloads: JSON of Impression. Raises OnlineStoreDown; some may be written then."""
         head = ("XADD", keys.IMPRESSIONS, "MAXLEN", "~", self._kept, "*", PAYLOAD)
-        await self._redis.execute_all([(*head, impression.model_dump_json()) for impression in impressions])
+        await self._redis.execute_all([(*head, payload) for payload in payloads])
 
 
 def impression_of(fields: Mapping[str, str] | Mapping[bytes, bytes]) -> Impression:

@@ -46,7 +46,7 @@ async def test_what_is_appended_is_read_back(redis_url: str, shown: list[Impress
     client, writer = connect(redis_url), PipelinedRedis(redis_url, 5)
     try:
         await client.delete(keys.IMPRESSIONS)
-        await ImpressionStream(writer, 1000).append(shown)
+        await ImpressionStream(writer, 1000).append([one.model_dump_json() for one in shown])
         entries: Any = await client.xrange(keys.IMPRESSIONS)
         assert [impression_of(fields) for _, fields in entries] == shown
     finally:
@@ -76,7 +76,7 @@ async def test_the_stream_is_bounded(redis_url: str) -> None:
         stream = ImpressionStream(writer, kept=100)
         one = Impression(request_id="r", user_id="u", timestamp=1, device_type=None, items=[], versions={}, tracks={})
         for _ in range(10):
-            await stream.append([one] * 100)
+            await stream.append([one.model_dump_json()] * 100)
         assert 100 <= await client.xlen(keys.IMPRESSIONS) < 400  # trimmed a node of entries at a time
     finally:
         await client.aclose()
@@ -86,4 +86,4 @@ async def test_the_stream_is_bounded(redis_url: str) -> None:
 async def test_a_store_that_is_gone_says_so() -> None:
     one = Impression(request_id="r", user_id="u", timestamp=0, device_type=None, items=[], versions={}, tracks={})
     with pytest.raises(OnlineStoreDown, match="connecting"):
-        await ImpressionStream(PipelinedRedis("redis://127.0.0.1:1/0", 1), 100).append([one])
+        await ImpressionStream(PipelinedRedis("redis://127.0.0.1:1/0", 1), 100).append([one.model_dump_json()])

@@ -6,7 +6,8 @@ import sys
 
 import dagster as dg
 
-from cascade.local.parts import settings_environment
+from cascade.local.parts import BUNDLE_SERVICES, settings_environment
+from cascade.store.release import retention
 from orchestration.workspace import Workspace
 
 BUILD_JOB = "build"
@@ -33,6 +34,10 @@ def retrain(context: dg.OpExecutionContext, workspace: dg.ResourceParam[Workspac
             context.log.info(lines[-1])
     if process.returncode:
         raise dg.Failure("the retrain failed, and what served serves on: " + " ".join(lines[-5:]))
+    # The lineage begins anew, so nothing needs the ancestors of what served before.
+    kept = workspace.settings.keep_versions
+    removed = {service: retention(workspace.store, service, kept) for service in BUNDLE_SERVICES}
+    context.add_output_metadata({"removed_versions": removed})
 
 
 @dg.job(name=RETRAIN_JOB, executor_def=dg.in_process_executor)

@@ -3,7 +3,7 @@
     python -m services.one_process
     uvicorn --factory services.one_process:create_app
 
-The apps, their settings and their answers are those of the separate processes; only the gateway's transports differ.
+The apps, their settings and their answers are those of the separate processes; only the gateway's callers differ.
 Only the gateway listens, and its internal endpoint refreshes the bundles of all.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-import httpx
 from fastapi import FastAPI
 
+from cascade.serving.asgi_calls import AsgiCaller
 from cascade.serving.internal import refreshed_by
 from cascade.serving.run import serve
 from cascade.serving.threads import limit_process
@@ -49,8 +49,7 @@ def create_app(settings: AllSettings | None = None) -> FastAPI:
     }
     gateway = create_gateway(
         settings.gateway,
-        # A defect in a service reaches the gateway as the 500 it would be over TCP.
-        {name: httpx.ASGITransport(app, raise_app_exceptions=False) for name, app in behind.items()},
+        {name: AsgiCaller(app) for name, app in behind.items()},
     )
     own_lifespan = gateway.router.lifespan_context
 

@@ -20,16 +20,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import redis
+import structlog
 from fastapi import FastAPI
 
 from cascade.features.popularity import Popularity
 from cascade.online.server import RedisServer, free_port
+from cascade.serving.logging import configure_logging
 from cascade.store import ModelStore
 from cascade.store.artifacts import GatewayArtifacts
 
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
 RunService = Callable[[str, Mapping[str, str]], AbstractContextManager[httpx.Client]]
 OpenApp = Callable[[FastAPI], AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+def pytest_configure() -> None:
+    """Loggers that keep no configuration: whichever test makes one first would decide for all."""
+    configure_logging("info")
+    structlog.configure(cache_logger_on_first_use=False)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +92,12 @@ def run_service() -> RunService:
         port = free_port()
         process = subprocess.Popen(
             [sys.executable, "-m", f"services.{name}"],
-            env={**os.environ, f"CASCADE_{name.upper()}_PORT": str(port), **environment},
+            env={
+                **os.environ,
+                f"CASCADE_{name.upper()}_PORT": str(port),
+                f"CASCADE_{name.upper()}_ACCESS_LOG": "true",
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )

@@ -13,6 +13,7 @@ from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
 from orchestration import lineage, plots
 from orchestration.assets.features import ROWS, limits
+from orchestration.base import days_to_learn
 from orchestration.lineage import current_catalog
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
@@ -45,9 +46,9 @@ def adaptation_report(
     )
     if not tuned_on:
         raise dg.Failure("no day was fine-tuned on yet; run the job `fine_tuning` for one first")
-    days = [day for day in workspace.dataset.days() if day > tuned_on[0]]
+    days = [day for day in days_to_learn(workspace.settings) if day > tuned_on[0]]
     if not days:
-        raise dg.Failure(f"there is no day after {tuned_on[0]}, the first that was fine-tuned on; wait for one")
+        raise dg.Failure(f"no complete day after {tuned_on[0]}, the first that was fine-tuned on; wait for one")
     with workspace.making(context, made_of={"days": ",".join(map(str, (*tuned_on, *days)))}) as making:
         report: list[dict[str, object]] = []
         for done, day in enumerate(days):

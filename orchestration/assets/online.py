@@ -11,8 +11,9 @@ from cascade.features.point_in_time import ONLINE_SCHEMA, online_top_categories
 from cascade.features.popularity import Popularity
 from cascade.files import replacing
 from cascade.online.activity import ACTIVITY_FILE, offline_activity_lock
-from cascade.online.feast_config import feature_store
+from cascade.online.feast_config import ACTIVITY_VIEW, PROFILE_VIEW, feature_store
 from cascade.online.marks import mark_built
+from cascade.online.materialise import materialise
 from cascade.online.popular import write_popular
 from orchestration.assets.features import INTERACTIONS, limits, popularity
 from orchestration.base import base_of
@@ -32,7 +33,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def online_features(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
-    """Age, gender and top category of every user: Feast's offline files, `apply`, `materialize`."""
+    """Age, gender and top category of every user: Feast's offline files, `apply`, online rows."""
     settings = workspace.settings
     with workspace.making(context) as making:
         last = base_of(settings).days[-1]
@@ -54,7 +55,9 @@ def online_features(
 
         store.apply([definitions.user, definitions.user_profile, definitions.user_activity, definitions.activity_push])
         making.report(2, 4)
-        store.materialize(start_date=EPOCH, end_date=now, disable_event_timestamp=False)
+        with Redis.from_url(settings.redis()) as client:
+            materialise(store, client, PROFILE_VIEW, profiles, EPOCH, now)
+            materialise(store, client, ACTIVITY_VIEW, activity, EPOCH, now)
         mark_built(settings.redis(), "online_features", making.digest)
         making.metadata |= {
             "dagster/row_count": len(profiles),

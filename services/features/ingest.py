@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -59,13 +59,15 @@ class Policy:
         return min(self.claim_after_s / 4, 5.0)
 
 
-@dataclass(order=True)
-class _Due(Generic[T]):
-    """Something that waits for a moment of the monotonic clock."""
+class _Due(NamedTuple, Generic[T]):
+    """Something that waits for a moment of the monotonic clock. Numbers differ, so that `what` is never compared.
+
+    A tuple, because a heap compares each of them a dozen times.
+    """
 
     at: float
     number: int
-    what: T = field(compare=False)
+    what: T
 
 
 class Ingest(Generic[T]):

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from cascade.online.bloom import BloomShape
 from cascade.online.connection import answers, connect
+from cascade.online.generations import SeenShape
 from cascade.online.interactions import Interactions
+from cascade.online.reader import RedisReader
 from cascade.serving.app import create_service_app
 from cascade.serving.limit import ConcurrencyLimit
 from services.filter import routes
@@ -27,23 +28,23 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # One connection more than slots, so that readiness is not starved under load.
-        client = connect(
-            settings.redis_url.get_secret_value(),
-            timeout_s=settings.redis_timeout_ms / 1000,
-            max_connections=settings.redis_connections + 1,
-        )
+        url, timeout_s = settings.redis_url.get_secret_value(), settings.redis_timeout_ms / 1000
+        client = connect(url, timeout_s=timeout_s, max_connections=settings.redis_connections + 1)
+        reader = RedisReader(url, timeout_s)
         try:
             interactions = Interactions(
                 client,
-                BloomShape(settings.seen_capacity, settings.seen_error_rate),
+                SeenShape(settings.seen_capacity, settings.seen_error_rate),
                 seen_ttl_s=settings.seen_ttl_s,
                 cached_items=settings.cached_items,
+                reader=reader,
             )
             limit = ConcurrencyLimit(settings.redis_connections, settings.queue_bound, app.state.metrics)
             app.state.engine = FilterEngine(interactions, limit, app.state.metrics)
             app.state.redis = client
             yield
         finally:
+            await reader.aclose()
             await client.aclose()
 
     async def store_answers(app: FastAPI) -> str | None:
@@ -55,5 +56,6 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
         lifespan,
         [routes.router],
         checks={"redis": store_answers},
+        hot=[routes.filter_items],
         description="Leaves out what a visitor saw lately, and records what they do.",
     )

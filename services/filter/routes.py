@@ -23,7 +23,8 @@ Engine = Annotated[FilterEngine, Depends(_engine)]
 
 
 @router.post("/filter", response_model=FilterResponse, summary="Which of these items has the user not seen lately?")
-async def filter_items(body: FilterRequest, engine: Engine) -> JsonResponse:
+async def filter_items(body: FilterRequest, request: Request) -> JsonResponse:
+    engine: FilterEngine = request.app.state.engine
     filtered = await engine.unseen(body)
     return JsonResponse(
         {

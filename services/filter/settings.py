@@ -15,12 +15,16 @@ class FilterSettings(ServiceSettings, RedisSettings):
     model_config = SettingsConfigDict(env_prefix="CASCADE_FILTER_", env_file=".env", extra="ignore", frozen=True)
 
     port: Port = Field(8002, description="port to listen on")
+    access_log: bool = Field(
+        False,
+        description="log every request; otherwise those alone that met a problem (the gateway logs each visitor's)",
+    )
     queue_bound: int = Field(512, ge=1, description="requests that may wait for a connection to Redis; beyond it 429")
     seen_capacity: int = Field(
-        1000, ge=1, description="items a user's Bloom filter is sized for; change it with an empty store only"
+        1000, ge=1, description="a user's newest interactions that stay hidden; beyond it the oldest return first"
     )
     seen_error_rate: float = Field(
-        0.01, gt=0, lt=1, description="false positives at that capacity; change it with an empty store only"
+        0.01, gt=0, lt=1, description="share of unseen items hidden by mistake, at most, however much a user has seen"
     )
-    seen_ttl_s: int = Field(SEEN_TTL_S, ge=1, description="seconds a seen item stays hidden after the last interaction")
-    cached_items: int = Field(200_000, ge=1, description="items whose hashes are kept in memory (28 bytes each)")
+    seen_ttl_s: int = Field(SEEN_TTL_S, ge=1, description="seconds an item stays hidden after it was met last")
+    cached_items: int = Field(200_000, ge=1, description="items whose hashes are kept in memory (24 bytes each)")

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from cascade.serving.app import create_service_app
 from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
 from services.gateway import page, routes, shop_routes
-from services.gateway.container import Gateway, Transports, open_gateway
+from services.gateway.container import Callers, Gateway, open_gateway
 from services.gateway.context import Clock, system_clock
 from services.gateway.problems import PROBLEMS
 from services.gateway.settings import GatewaySettings
@@ -25,11 +25,11 @@ _DESCRIPTION = (
 
 
 def create_app(
-    settings: GatewaySettings | None = None, transports: Transports | None = None, clock: Clock = system_clock
+    settings: GatewaySettings | None = None, callers: Callers | None = None, clock: Clock = system_clock
 ) -> FastAPI:
     """The public API; settings come from the environment where none are given.
 
-    transports: stand in for TCP to `retrieval`, `filter` or `ranker`
+    callers: stand in for TCP to `retrieval`, `filter` or `ranker`
     clock: UTC seconds; what a request without a time is given
     """
     settings = settings or GatewaySettings()
@@ -37,7 +37,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            gateway = await open_gateway(settings, app.state.metrics, stack, transports, clock)
+            gateway = await open_gateway(settings, app.state.metrics, stack, callers, clock)
             app.state.gateway = gateway
             refreshed_by(app, refresh_of(gateway.holder))
             yield
@@ -62,6 +62,7 @@ def create_app(
         reports={"dependencies": dependencies},
         versions=lambda app: gateway_in(app).versions(),
         problems=PROBLEMS,
+        hot=[routes.recommend],
         description=_DESCRIPTION,
     )
     if settings.images_dir is not None:

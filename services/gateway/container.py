@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from redis.asyncio import Redis
 
 from cascade.api.gateway import Stage
@@ -17,10 +16,13 @@ from cascade.online.connection import answers, connect
 from cascade.online.impressions import ImpressionStream
 from cascade.online.popular import PopularItems as PopularInRedis
 from cascade.online.user_features import FeastUserFeatures
+from cascade.serving.calls import Caller
 from cascade.serving.context import REQUEST_ID_HEADER, current_request_id
+from cascade.serving.limit import ConcurrencyLimit
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
+from cascade.serving.tcp_calls import TcpCaller
 from cascade.store import ModelStore
 from cascade.store.artifacts import GatewayArtifacts
 from services.gateway.catalog import Catalog
@@ -39,7 +41,7 @@ _STATE_TIMEOUT_S = 0.5
 _WARM_UP_USER = "cascade-warm-up"
 
 StateProbe = Callable[[], Awaitable[str]]
-Transports = Mapping[str, httpx.AsyncBaseTransport]
+Callers = Mapping[str, Caller]
 """Service name (`retrieval`, `filter`, `ranker`) → how calls to it travel."""
 
 log = get_logger(__name__)
@@ -59,6 +61,7 @@ class Gateway:
     """What the routes call.
 
     dependencies: by name, tells `ready`, `not ready` or `down`
+    lists, clicks: bounds on recommendations and interactions in hand
     """
 
     holder: BundleHolder[Shop]
@@ -66,6 +69,8 @@ class Gateway:
     visitors: Visitors
     telemetry: Telemetry
     dependencies: Mapping[str, StateProbe]
+    lists: ConcurrencyLimit
+    clicks: ConcurrencyLimit
 
     def shop(self) -> Shop:
         """The shop in use. Raises NotReady while no bundle is loaded."""
@@ -95,12 +100,12 @@ async def open_gateway(
     settings: GatewaySettings,
     metrics: ServiceMetrics,
     stack: AsyncExitStack,
-    transports: Transports | None = None,
+    callers: Callers | None = None,
     clock: Clock = system_clock,
 ) -> Gateway:
     """Connect a gateway to everything; what it opened is closed by `stack`."""
     telemetry = Telemetry(metrics)
-    clients = _clients(settings, transports or {}, stack)
+    clients = _clients(settings, callers or {}, stack)
     redis = _redis(settings, stack, settings.redis_connections)
     features = FeastUserFeatures(
         settings.feast_registry, settings.redis_url.get_secret_value(), settings.features_timeout_ms / 1000
@@ -140,6 +145,9 @@ async def open_gateway(
             **{name: client.state for name, client in clients.items()},
             "redis": lambda: _redis_state(redis),
         },
+        # Nobody queues here: what waits behind the bound would be answered too late to be shown.
+        lists=ConcurrencyLimit(settings.max_in_flight, 0, metrics),
+        clicks=ConcurrencyLimit(settings.max_in_flight, 0),
     )
 
 
@@ -167,10 +175,11 @@ def budget_of(settings: GatewaySettings) -> Budget:
         retrieval_s=settings.retrieval_timeout_ms / 1000,
         filter_s=settings.filter_timeout_ms / 1000,
         ranker_s=settings.ranker_timeout_ms / 1000,
+        overlap=settings.overlap,
     )
 
 
-def _clients(settings: GatewaySettings, transports: Transports, stack: AsyncExitStack) -> dict[str, ServiceClient]:
+def _clients(settings: GatewaySettings, callers: Callers, stack: AsyncExitStack) -> dict[str, ServiceClient]:
     stages: tuple[tuple[Stage, str, int], ...] = (
         ("retrieval", settings.retrieval_url, settings.retrieval_timeout_ms),
         ("filter", settings.filter_url, settings.filter_timeout_ms),
@@ -178,7 +187,7 @@ def _clients(settings: GatewaySettings, transports: Transports, stack: AsyncExit
     )
     clients: dict[str, ServiceClient] = {}
     for stage, url, timeout_ms in stages:
-        client = ServiceClient(stage, url, timeout_ms / 1000, request_headers, transports.get(stage))
+        client = ServiceClient(stage, callers.get(stage) or TcpCaller(url), timeout_ms / 1000, request_headers)
         stack.push_async_callback(client.aclose)
         clients[stage] = client
     return clients

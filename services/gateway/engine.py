@@ -48,7 +48,10 @@ CERTAIN = 1.0
 
 @dataclass(frozen=True)
 class Budget:
-    """How many candidates to look at, and how long each stage may take (seconds)."""
+    """How many candidates to look at, how long each stage may take (seconds), and which go side by side.
+
+    overlap: filter and ranker are asked at once, where no list is drawn; the ranker then scores met items in vain
+    """
 
     candidates: int = 300
     deeper: int = 1000
@@ -56,6 +59,7 @@ class Budget:
     retrieval_s: float = 0.3
     filter_s: float = 0.15
     ranker_s: float = 0.3
+    overlap: bool = False
 
     def seconds(self, stage: Stage) -> float:
         """The stage's time."""
@@ -130,8 +134,12 @@ class Recommender:
         with trace.timed("total"):
             context = imputed_context(request.device_type, request.timestamp, self._clock)
             user = await self._user(request.user_id, trace)
-            candidates = await self._unseen_candidates(user, context, request.k, trace)
-            ranked = await self._ranked(user, context, candidates, request, trace)
+            ranked = None
+            if self._budget.overlap and not request.diversity:
+                ranked = await self._filtered_while_ranked(user, context, request, trace)
+            if ranked is None:
+                candidates = await self._unseen_candidates(user, context, request.k, trace)
+                ranked = await self._ranked(user, context, candidates, request, trace)
             with trace.timed("metadata"):
                 items = [self._show(placed) for placed in ranked]
         if ranked:
@@ -163,6 +171,22 @@ class Recommender:
         deeper = await self._candidates(user, context, self._budget.deeper, trace)
         fresh = [item_id for item_id in deeper if item_id not in looked_at]
         return self._known(unseen + await self._unseen(user.user_id, fresh, trace))
+
+    async def _filtered_while_ranked(
+        self, user: UserFeatures, context: Context, request: RecommendationRequest, trace: Trace
+    ) -> list[Placed] | None:
+        """The list, filter and ranker asked at once; None where it has to be looked for deeper."""
+        depth = max(self._budget.candidates, request.k)
+        candidates = self._known(await self._candidates(user, context, depth, trace))
+        everything = request.model_copy(update={"k": len(candidates)})
+        unseen, ranked = await asyncio.gather(
+            self._unseen(user.user_id, candidates, trace),
+            self._ranked(user, context, candidates, everything, trace),
+        )
+        if len(unseen) < request.k and len(candidates) >= depth and depth < self._budget.deeper:
+            return None
+        left = set(unseen)
+        return [placed for placed in ranked if placed.item_id in left][: request.k]
 
     async def _candidates(self, user: UserFeatures, context: Context, count: int, trace: Trace) -> list[str]:
         request = RetrieveRequest(user=user, context=context, k=count)
@@ -212,7 +236,7 @@ class Recommender:
         item = self._catalog.get(placed.item_id)
         if item is None:
             raise KeyError(placed.item_id)
-        return RecommendedItem.model_construct(**item.__dict__, score=placed.score)
+        return RecommendedItem(**item.__dict__, score=placed.score)
 
     async def _ask(self, stage: Stage, call: Callable[[], Awaitable[Answer]], trace: Trace) -> Answer | None:
         """The stage's answer within its time; None, and the stage named as degraded, when there is none.
@@ -235,16 +259,13 @@ class Recommender:
 
 
 def _impression(request_id: str, user_id: str, context: Context, shown: Sequence[Placed], trace: Trace) -> Impression:
-    # model_construct: every value was validated where it came in.
-    return Impression.model_construct(
+    return Impression(
         request_id=request_id,
         user_id=user_id,
         timestamp=context.timestamp,
         device_type=context.device_type,
         items=[
-            ImpressionItem.model_construct(
-                item_id=placed.item_id, position=position, score=placed.score, propensity=placed.propensity
-            )
+            ImpressionItem(item_id=placed.item_id, position=position, score=placed.score, propensity=placed.propensity)
             for position, placed in enumerate(shown)
         ],
         versions={stage: answered.version for stage, answered in trace.versions.items()},

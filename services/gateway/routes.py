@@ -47,8 +47,10 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
     Nothing but `user_id` is required, and the user need not be known: time defaults to now, a missing or unknown device
     is treated as such. `degraded` names stages that were down or late; the list is there all the same.
     """
-    recommender = gateway_of(request).shop().recommender
-    return reply(await recommender.recommend(body, current_request_id() or ""))
+    gateway = gateway_of(request)
+    recommender = gateway.shop().recommender
+    async with gateway.lists.slot():
+        return reply(await recommender.recommend(body, current_request_id() or ""))
 
 
 @router.post(
@@ -60,7 +62,9 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
 )
 async def interact(body: InteractionRequest, request: Request) -> Response:
     """Answers 202 once the interaction is recorded: the next list leaves the item out."""
-    event_id = await gateway_of(request).visitors.record(body)
+    gateway = gateway_of(request)
+    async with gateway.clicks.slot():
+        event_id = await gateway.visitors.record(body)
     return reply(InteractionResponse(event_id=event_id), 202)
 
 

@@ -30,6 +30,12 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
 
     candidates: int = Field(300, ge=1, le=MAX_CANDIDATES, description="items that retrieval is asked for")
     deeper: int = Field(1000, ge=1, le=MAX_CANDIDATES, description="items asked for when filtering leaves fewer than k")
+    overlap: bool = Field(
+        False, description="ask filter and ranker at once: less waiting, more work (docs/performance.md has both)"
+    )
+    max_in_flight: int = Field(
+        128, ge=1, description="recommendations, and as many interactions, in hand at once; beyond it 429"
+    )
     features_timeout_ms: int = Field(150, ge=1, description="time for a user's features; beyond it degraded")
     retrieval_timeout_ms: int = Field(300, ge=1, description="time for retrieval; beyond it degraded")
     filter_timeout_ms: int = Field(150, ge=1, description="time for the filter; beyond it degraded")

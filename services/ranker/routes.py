@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.serving.batching import MicroBatcher
@@ -16,13 +14,9 @@ router = APIRouter(prefix="/v1", tags=["ranker"])
 Batcher = MicroBatcher[RankRequest, Ranked]
 
 
-async def _batcher(request: Request) -> Batcher:
-    batcher: Batcher = request.app.state.batcher
-    return batcher
-
-
 @router.post("/rank", response_model=RankResponse, summary="Order candidates by click probability and keep k")
-async def rank(body: RankRequest, batcher: Annotated[Batcher, Depends(_batcher)]) -> JsonResponse:
+async def rank(body: RankRequest, request: Request) -> JsonResponse:
+    batcher: Batcher = request.app.state.batcher
     batched = await batcher.submit(body)
     ranked = batched.value
     return JsonResponse(

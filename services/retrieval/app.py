@@ -48,6 +48,7 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
             max_size=settings.batch_max_size,
             max_wait_s=settings.batch_max_wait_ms / 1000,
             queue_bound=settings.queue_bound,
+            in_thread=settings.batch_in_thread,
             metrics=app.state.metrics,
             name="retrieval",
         )
@@ -75,5 +76,6 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=versions,
+        hot=[routes.retrieve],
         description="The catalog to a few hundred candidates: query tower and candidate index.",
     )

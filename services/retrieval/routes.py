@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
 from cascade.serving.batching import MicroBatcher
@@ -16,25 +14,18 @@ router = APIRouter(prefix="/v1", tags=["retrieval"])
 Batcher = MicroBatcher[Query, Candidates]
 
 
-async def _batcher(request: Request) -> Batcher:
-    batcher: Batcher = request.app.state.batcher
-    return batcher
-
-
-Batching = Annotated[Batcher, Depends(_batcher)]
-
-
 @router.post("/retrieve", response_model=RetrieveResponse, summary="The k best candidates for a user")
-async def retrieve(body: RetrieveRequest, batcher: Batching) -> JsonResponse:
-    return await _answer(body, batcher)
+async def retrieve(body: RetrieveRequest, request: Request) -> JsonResponse:
+    return await _answer(body, request)
 
 
 @router.post("/similar", response_model=RetrieveResponse, summary="The k items nearest to an item")
-async def similar(body: SimilarRequest, batcher: Batching) -> JsonResponse:
-    return await _answer(body, batcher)
+async def similar(body: SimilarRequest, request: Request) -> JsonResponse:
+    return await _answer(body, request)
 
 
-async def _answer(query: Query, batcher: Batcher) -> JsonResponse:
+async def _answer(query: Query, request: Request) -> JsonResponse:
+    batcher: Batcher = request.app.state.batcher
     batched = await batcher.submit(query)
     found = batched.value
     return JsonResponse(

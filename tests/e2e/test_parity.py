@@ -3,6 +3,7 @@ and equal answers."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cascade.api.common import UserFeatures
 from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm
@@ -114,14 +116,22 @@ def test_feast_serves_the_top_category_that_a_row_at_that_moment_would_see(syste
     clicked = {user for table in live for user in table.column("user_id").to_pylist()}
     from cascade.online.user_features import FeastUserFeatures
 
-    features = FeastUserFeatures(system.settings.feast_dir / "registry.db", system.settings.redis(), timeout_s=5)
     # others clicked in tests before this one, and have newer features
     users = sorted({row["user_id"] for row in rows} - clicked)[:SAMPLE]
     assert len(users) == SAMPLE
+
+    async def served() -> dict[str, UserFeatures | None]:
+        features = FeastUserFeatures(system.settings.feast_dir / "registry.db", system.settings.redis(), timeout_s=5)
+        try:
+            return {user: await features.get(user) for user in users}
+        finally:
+            await features.close()
+
+    online = asyncio.run(served())
     for user in users:
         events = [
             (category[row["item_id"]], row["timestamp"], row["event_type"]) for row in rows if row["user_id"] == user
         ]
-        found = features._read(user)
+        found = online[user]
         assert found is not None
         assert found.top_category == top_category_of(events, now)

@@ -44,11 +44,13 @@ def top_category_of(
     """The top category at `at` of one user's events (CategoryEvent, or without a type), in any order; None: none."""
     total: dict[str, int] = {}
     latest: dict[str, int] = {}
+    since = at - TOP_CATEGORY_WINDOW_S
     for event in events:
-        category, timestamp, event_type = CategoryEvent(*event)
-        if category and at - TOP_CATEGORY_WINDOW_S <= timestamp < at:
+        category, timestamp, event_type = event if len(event) == 3 else CategoryEvent(*event)
+        if category and since <= timestamp < at:
             total[category] = total.get(category, 0) + weights.get(event_type, OTHER_WEIGHT)
-            latest[category] = max(latest.get(category, timestamp), timestamp)
+            if timestamp > latest.get(category, since - 1):
+                latest[category] = timestamp
     liked = [category for category, weight in total.items() if weight > 0]
     if not liked:
         return None

@@ -21,11 +21,13 @@ import pyarrow.parquet as pq
 from redis import Redis
 
 from cascade.features.point_in_time import ONLINE_SCHEMA
-from cascade.features.top_category import EVENT_WEIGHTS, CategoryEvent, EventWeights, top_category_of
+from cascade.features.top_category import EVENT_WEIGHTS, EventWeights, top_category_of
 from cascade.files import replacing
 from cascade.online import keys
+from cascade.online.connection import connect_blocking
 from cascade.online.errors import FeatureStoreNotReady
 from cascade.online.feast_config import ACTIVITY_PUSH_SOURCE, ACTIVITY_VIEW, ENTITY, feature_store
+from cascade.online.feast_rows import ViewRows, write_rows
 from cascade.online.interactions import RecentItem
 
 if TYPE_CHECKING:
@@ -48,17 +50,19 @@ class Activity:
 
 
 def activity_of(
-    recent: Iterable[RecentItem], category_of: CategoryOf, weights: EventWeights = EVENT_WEIGHTS
+    recent: Iterable[tuple[int, str, str]], category_of: CategoryOf, weights: EventWeights = EVENT_WEIGHTS
 ) -> Activity | None:
     """The top category right after the newest of these events, by the events' own time; None without events.
+
+    recent: RecentItem, or its `parts`
 
     At most RECENT_MAX events of a user are kept: who does more than that within 24 hours is described by the last
     RECENT_MAX, where training would count them all.
     """
-    events = [CategoryEvent(category_of(item.item_id), item.timestamp, item.event_type) for item in recent]
+    events = [(category_of(item_id), timestamp, event_type) for timestamp, event_type, item_id in recent]
     if not events:
         return None
-    newest = max(event.timestamp for event in events)
+    newest = max(timestamp for _, timestamp, _ in events)
     return Activity(top_category_of(events, newest + 1, weights), newest)
 
 
@@ -76,6 +80,7 @@ class FeastActivity:
         self._weights = weights
         self._timeout_s = timeout_s
         self._store: FeatureStore | None = None
+        self._client: Redis | None = None
 
     def refresh(self, redis: Redis, user_ids: Iterable[str], category_of: CategoryOf) -> dict[str, Activity]:
         """Recompute these users from their recent items and push them online; returns what was pushed.
@@ -85,21 +90,35 @@ class FeastActivity:
         (forgotten since) are left alone.
         """
         pushed: dict[str, Activity] = {}
-        changed = self._activities(redis, list(user_ids), category_of)
+        known = self._recent(redis, list(user_ids))
+        changed = self._activities(known, category_of)
         for _ in range(_ROUNDS):
             if not changed:
                 break
             self.push_online(changed)
             pushed |= changed
-            again = self._activities(redis, list(changed), category_of)
+            now = self._recent(redis, list(changed))
+            went_on = {user: entries for user, entries in now.items() if entries != known[user]}
+            known |= went_on
+            again = self._activities(went_on, category_of)
             changed = {user: activity for user, activity in again.items() if activity != pushed[user]}
         return pushed
 
     def push_online(self, activities: Mapping[str, Activity]) -> None:
-        """Into the online store, in one go."""
-        from feast.data_source import PushMode
+        """Into the online store, in one go; what is stored is replaced, whatever moment it is of.
 
-        self._ready().push(ACTIVITY_PUSH_SOURCE, _frame(activities), to=PushMode.ONLINE)
+        `refresh` takes care of the order: a value of the same moment may describe another event too.
+        """
+        self._ready()
+        if self._client is None:
+            self._client = connect_blocking(self._redis_url, timeout_s=self._timeout_s)
+        rows = ViewRows(
+            ACTIVITY_VIEW,
+            list(activities),
+            [1_000_000 * activity.at for activity in activities.values()],
+            {"top_category": [activity.top_category for activity in activities.values()]},
+        )
+        write_rows(self._client, rows, keep_later=False)
 
     def push_offline(self, activities: Mapping[str, Activity], most_rows: int) -> float:
         """Into the offline file, which Feast reads and writes whole; returns seconds taken.
@@ -129,20 +148,21 @@ class FeastActivity:
                 raise FeatureStoreNotReady(
                     f"Feast has no registry at {self._registry}; build the online features first"
                 )
-            # Feast by itself refuses a value that is not newer than the one stored; ours may describe the same event
-            # with another event counted, and `refresh` takes care of the order.
-            self._store = feature_store(self._registry, self._redis_url, self._timeout_s, always_write=True)
+            self._store = feature_store(self._registry, self._redis_url, self._timeout_s)
         return self._store
 
-    def _activities(self, redis: Redis, user_ids: list[str], category_of: CategoryOf) -> dict[str, Activity]:
+    def _recent(self, redis: Redis, user_ids: list[str]) -> dict[str, list[bytes]]:
+        """The recent items of each user as they are stored."""
         with redis.pipeline(transaction=False) as step:
             for user_id in user_ids:
                 step.lrange(keys.recent(user_id), 0, keys.RECENT_MAX - 1)
-            lists = step.execute()
+            return dict(zip(user_ids, step.execute(), strict=True))
+
+    def _activities(self, recent: Mapping[str, list[bytes]], category_of: CategoryOf) -> dict[str, Activity]:
         found: dict[str, Activity] = {}
-        for user_id, entries in zip(user_ids, lists, strict=True):
-            recent = [RecentItem.decode(entry.decode()) for entry in entries]
-            activity = activity_of(recent, category_of, self._weights)
+        for user_id, entries in recent.items():
+            parts = map(RecentItem.parts, map(bytes.decode, entries))
+            activity = activity_of(parts, category_of, self._weights)
             if activity is not None:
                 found[user_id] = activity
         return found

@@ -49,13 +49,8 @@ def connection_string(redis_url: str, timeout_s: float | None = None) -> str:
     return ",".join(parts)
 
 
-def feature_store(
-    registry: Path, redis_url: str, timeout_s: float | None = None, *, always_write: bool = False
-) -> FeatureStore:
-    """A Feast store over this registry file and Redis.
-
-    always_write: a push replaces what is stored even where its event is not newer; by default Feast skips it
-    """
+def feature_store(registry: Path, redis_url: str, timeout_s: float | None = None) -> FeatureStore:
+    """A Feast store over this registry file and Redis."""
     import_feast()
     from feast import FeatureStore, RepoConfig
 
@@ -63,11 +58,7 @@ def feature_store(
         project=PROJECT,
         provider="local",
         registry=str(registry),
-        online_store={
-            "type": "redis",
-            "connection_string": connection_string(redis_url, timeout_s),
-            "skip_dedup": always_write,
-        },
+        online_store={"type": "redis", "connection_string": connection_string(redis_url, timeout_s)},
         offline_store={"type": "duckdb"},
         entity_key_serialization_version=3,
     )

@@ -1,34 +1,38 @@
 """What a user did: one atomic step to write it, and what reads it back.
 
-The step sets the item's bits in the user's Bloom filter, puts the item first among the recent ones, notes a click on a
-list for the list's impression, and appends the event to the stream. It is a Lua script, so that either all of it
-happens or none; plain EVAL scripts run on Redis 6.2 and later and on Valkey.
+The step hides the item for the user (generations.py), puts it first among the recent ones, notes a click on a list for
+the list's impression, and appends the event to the stream. It is a Lua script, so that either all of it happens or
+none; plain EVAL scripts run on Redis 6.2 and later and on Valkey.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
+from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from cascade.features.spec import NEGATIVE_EVENT_TYPES
 from cascade.online import keys
-from cascade.online.bloom import BloomShape, PositionTable, contains
+from cascade.online.bloom import PositionTable
 from cascade.online.connection import store_errors
+from cascade.online.generations import HIDE, SeenShape
 
-# KEYS: bitmap, recent list, stream; the list's clicked items where the event belongs to a list.
+# KEYS: seen items, recent list, stream; the list's clicked items where the event belongs to a list.
 # ARGV: seconds to live, length of the recent list, its new entry, item, seconds to live of the clicked items,
-#       number of stream values, field and value in turn, then the bits.
-_RECORD = """
+#       UTC seconds now, the four of SeenShape.arguments, number of stream values, field and value in turn, the bits.
+_RECORD = (
+    HIDE
+    + """
 local ttl = tonumber(ARGV[1])
-local fields = tonumber(ARGV[6])
-for i = 7 + fields, #ARGV do
-    redis.call('SETBIT', KEYS[1], ARGV[i], 1)
-end
-redis.call('EXPIRE', KEYS[1], ttl)
+local fields = tonumber(ARGV[11])
+hide(KEYS[1], tonumber(ARGV[6]), ttl, tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10],
+    12 + fields, #ARGV)
 redis.call('LPUSH', KEYS[2], ARGV[3])
 redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[2]) - 1)
 redis.call('EXPIRE', KEYS[2], ttl)
@@ -36,8 +40,9 @@ if KEYS[4] then
     redis.call('SADD', KEYS[4], ARGV[4])
     redis.call('EXPIRE', KEYS[4], ARGV[5])
 end
-return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 7, 6 + fields))
+return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 12, 11 + fields))
 """
+)
 _RECORD_SHA = hashlib.sha1(_RECORD.encode(), usedforsecurity=False).hexdigest()  # how Redis names scripts
 
 
@@ -77,8 +82,7 @@ class Event:
         )
 
 
-@dataclass(frozen=True)
-class RecentItem:
+class RecentItem(NamedTuple):
     """One of a user's latest interactions. timestamp: UTC seconds."""
 
     timestamp: int
@@ -92,8 +96,20 @@ class RecentItem:
     @classmethod
     def decode(cls, entry: str) -> RecentItem:
         """The other way; an item id may hold the separator itself."""
+        return cls(*cls.parts(entry))
+
+    @staticmethod
+    def parts(entry: str) -> tuple[int, str, str]:
+        """The same as a plain tuple, for the features worker, which reads fifty of them for each event."""
         timestamp, event_type, item_id = entry.split("|", 2)
-        return cls(int(timestamp), event_type, item_id)
+        return int(timestamp), event_type, item_id
+
+
+class Reader(Protocol):
+    """What reads a user's seen items: a client, or a RedisReader."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value of a string."""
 
 
 class Interactions:
@@ -105,25 +121,32 @@ class Interactions:
     def __init__(
         self,
         client: Redis,
-        shape: BloomShape | None = None,
+        shape: SeenShape | None = None,
         *,
         seen_ttl_s: int = keys.SEEN_TTL_S,
         cached_items: int = 200_000,
+        clock: Callable[[], float] = time.time,
+        reader: Reader | None = None,
     ) -> None:
         """
-        shape: of every Bloom filter in the store; filters of another shape are not readable, so change it with an
-            empty store alone
+        shape: of every user's seen items; what is stored in another shape counts as unseen, and is replaced by the
+            user's next interaction
         cached_items: how many items' bits are kept
+        clock: UTC seconds
+        reader: of seen items, from the same Redis; none: the client
         """
         self._client = client
-        self._positions = PositionTable(shape or BloomShape(), cached_items)
+        self._reader = reader or cast("Reader", client)  # the client's types mix sync and async
+        self._shape = shape or SeenShape()
+        self._positions = PositionTable(self._shape.filter, cached_items)
         self._seen_ttl_s = seen_ttl_s
+        self._clock = clock
 
     async def record(self, event: Event) -> str:
         """Write one interaction; returns the id of its event in the stream, once all of it is done."""
         recent = RecentItem(event.timestamp, event.event_type, event.item_id)
         fields = [part for pair in event.fields().items() for part in pair]
-        bits = self._positions.lookup([event.item_id])[0].tolist()
+        bits = self._positions.lookup([event.item_id])[:, 0].tolist()
         names = [keys.seen(event.user_id), keys.recent(event.user_id), keys.EVENTS]
         if event.is_click_on_a_list:
             names.append(keys.clicked(str(event.request_id)))
@@ -134,6 +157,8 @@ class Interactions:
             recent.encode(),
             event.item_id,
             keys.CLICKED_TTL_S,
+            f"{self._clock():.3f}",
+            *self._shape.arguments(self._seen_ttl_s),
             len(fields),
             *fields,
             *bits,
@@ -149,11 +174,12 @@ class Interactions:
     async def unseen(self, user_id: str, item_ids: Sequence[str]) -> list[str]:
         """The ids that the user has not met, in their order."""
         with store_errors("reading seen items"):
-            bitmap: bytes | None = await self._client.get(keys.seen(user_id))
-        if not bitmap:
+            stored: bytes | None = await self._reader.get(keys.seen(user_id))
+        if not stored:
             return list(item_ids)
-        seen = contains(bitmap, self._positions.lookup(item_ids))
-        return [item_id for item_id, met in zip(item_ids, seen.tolist(), strict=True) if not met]
+        since = self._clock() - self._seen_ttl_s
+        seen = self._shape.held(stored, self._positions.lookup(item_ids), since)
+        return list(compress(item_ids, (~seen).tobytes()))  # a byte an item, 0 or 1
 
     async def recent(self, user_id: str, count: int = keys.RECENT_MAX) -> list[RecentItem]:
         """The user's latest interactions, newest first."""
@@ -164,7 +190,8 @@ class Interactions:
     async def forget(self, user_id: str) -> int:
         """Remove the user's seen and recent items; returns how many keys there were. Events in the stream stay."""
         with store_errors("forgetting a user"):
-            return int(await self._client.unlink(keys.seen(user_id), keys.recent(user_id)))
+            mine = keys.seen(user_id), keys.recent(user_id), keys.seen_before_generations(user_id)
+            return int(await self._client.unlink(*mine))
 
 
 def _text(value: bytes | str) -> str:

@@ -2,7 +2,8 @@
 
 | key | type | holds | time to live |
 | --- | --- | --- | --- |
-| cascade:seen:{user} | string | bitmap of the user's Bloom filter | `seen_ttl_s` (7 days), from the last interaction |
+| cascade:met:{user} | string | items seen: generations of Bloom filters | `seen_ttl_s` (7 days), from the last (1) |
+| cascade:seen:{user} | string | one bitmap, of earlier releases: not read, removed with the user | what it has left |
 | cascade:recent:{user} | list | `timestamp_s|event_type|item_id`, newest first, at most RECENT_MAX | `seen_ttl_s` |
 | cascade:events | stream | one entry an interaction | trimmed by its readers |
 | cascade:impressions | stream | one entry a list shown: `payload`, JSON of api.impressions | trimmed likewise |
@@ -13,7 +14,8 @@
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
 | cascade:built:{asset} | string | digest of the build that wrote the asset's keys | none |
 
-Feast keeps its own keys (project name `cascade`, entity key serialisation 3), which Feast alone reads and writes.
+(1) Of the items in it each goes by its own age before the key does (generations.py).
+Feast keeps its own keys (project name `cascade`, entity key serialisation 3); feast_rows.py writes them too.
 """
 
 from __future__ import annotations
@@ -39,7 +41,12 @@ POPULAR_GLOBAL = f"{_PREFIX}:popular:global"
 
 
 def seen(user_id: str) -> str:
-    """Bitmap of the user's Bloom filter."""
+    """What the user saw: generations of Bloom filters, all in one string."""
+    return f"{_PREFIX}:met:{user_id}"
+
+
+def seen_before_generations(user_id: str) -> str:
+    """Where releases before generations kept a bitmap. Nothing reads it; it ends by its time to live."""
     return f"{_PREFIX}:seen:{user_id}"
 
 

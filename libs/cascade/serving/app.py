@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from cascade.serving import metrics as metrics_module
+from cascade.serving.hot import Endpoint, HotRoutes, ServiceApp, hot_routes
 from cascade.serving.logging import configure_logging, get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.middleware import BodyLimit, InternalErrors, RequestContext, Telemetry
@@ -54,6 +55,7 @@ def create_service_app(
     reports: Mapping[str, Report] | None = None,
     versions: Versions | None = None,
     problems: Mapping[type[Exception], ProblemOf] | None = None,
+    hot: Sequence[Endpoint] = (),
     description: str = "",
 ) -> FastAPI:
     """A service with its routes, health, readiness, metrics, logs and problem details.
@@ -62,24 +64,33 @@ def create_service_app(
     reports: what /readyz tells besides, by name, of things that the service can do without
     versions: told by /readyz
     problems: exception class → problem, beside and before the common ones
+    hot: endpoints of the routers that skip FastAPI's machinery (see cascade.serving.hot)
     """
     configure_logging(settings.log_level, settings.log_format)
     metrics = ServiceMetrics(name)
     table = {**DEFAULT_PROBLEMS, **(problems or {})}
-    app = FastAPI(
+    answers = {error: _answer_with(problem_of, metrics) for error, problem_of in table.items()}
+
+    def answer_to(request: Request, error: Exception) -> Awaitable[Response] | None:
+        nearest = next((one for one in type(error).__mro__ if one in answers), None)
+        return None if nearest is None else answers[nearest](request, error)
+
+    # Outermost first. The id exists before anything is logged; telemetry sees the status of every answer, the last
+    # resort's included; the limit stands right before the routes.
+    layers = [
+        Middleware(RequestContext, service=name),
+        Middleware(Telemetry, metrics=metrics, log_all=settings.access_log),
+        Middleware(InternalErrors, metrics=metrics),
+        Middleware(BodyLimit, limit=settings.max_body_bytes, metrics=metrics),
+    ]
+    app = ServiceApp(
+        HotRoutes(hot_routes(routers, hot), answer_to),
+        layers,
         title=f"Cascade {name}",
         description=description,
         lifespan=lifespan,
         responses=OPENAPI_RESPONSES,
-        exception_handlers={error: _answer_with(problem_of, metrics) for error, problem_of in table.items()},
-        # Outermost first. The id exists before anything is logged; telemetry sees the status of every answer, the
-        # last resort's included; the limit stands right before the routes.
-        middleware=[
-            Middleware(RequestContext, service=name),
-            Middleware(Telemetry, metrics=metrics),
-            Middleware(InternalErrors, metrics=metrics),
-            Middleware(BodyLimit, limit=settings.max_body_bytes, metrics=metrics),
-        ],
+        exception_handlers=answers,
     )
     app.state.settings = settings
     app.state.metrics = metrics

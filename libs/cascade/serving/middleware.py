@@ -53,32 +53,41 @@ class RequestContext:
 
 
 class Telemetry:
-    """Counts, times and logs each request once its response is sent, or given up."""
+    """Counts, times and logs each request once its response is whole, or given up.
 
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+    log_all: also those that met no problem
+    """
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics, *, log_all: bool = True) -> None:
         self.app = app
         self.metrics = metrics
+        self.log_all = log_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        ended: float | None = None
         status = 499  # the caller went away before any answer
 
         async def send_and_note(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif not message.get("more_body"):
+                # Before it is sent: on few cores the caller may run first, and its time is not this service's.
+                ended = time.perf_counter()
             await send(message)
 
         try:
             await self.app(scope, receive, send_and_note)
         finally:
-            seconds = time.perf_counter() - started
+            seconds = (ended or time.perf_counter()) - started
             route = route_of(scope)
             self.metrics.request(route, scope["method"], status, seconds)
-            write = log.debug if route in _QUIET_ROUTES else log.info
+            quiet = route in _QUIET_ROUTES or not (self.log_all or status >= 400)
+            write = log.debug if quiet else log.info
             write(
                 "request",
                 method=scope["method"],

@@ -29,6 +29,7 @@ class ServiceSettings(BaseSettings):
     port: Port = Field(8000, description="port to listen on")
     log_level: LogLevel = Field("info", description="lowest level that is logged")
     log_format: LogFormat = Field("json", description="`json` for machines, `console` for people")
+    access_log: bool = Field(True, description="log every request; otherwise those alone that met a problem")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; beyond it 413")
     ready_timeout_s: float = Field(1.0, gt=0, description="time that each readiness check may take")
     shutdown_timeout_s: int = Field(20, ge=0, description="time for requests in flight when the service is stopped")
@@ -61,6 +62,9 @@ class BatchSettings(BaseSettings):
     batch_max_size: int = Field(16, ge=1, description="most requests in one forward pass")
     batch_max_wait_ms: float = Field(
         0.0, ge=0, description="time a batch under load waits for company; a lone request never waits"
+    )
+    batch_in_thread: bool = Field(
+        False, description="compute in a thread beside the event loop: for a GPU, whose work is mostly waited for"
     )
     queue_bound: int = Field(256, ge=1, description="requests that may wait; beyond it 429")
     threads: int = Field(1, ge=1, description="threads of torch, FAISS and BLAS")

@@ -80,6 +80,19 @@ async def test_another_event_of_the_same_second_counts(
     await features.close()
 
 
+async def test_who_likes_nothing_any_more_has_no_top_category(
+    client: redis.Redis, redis_url: str, feast_registry: Path
+) -> None:
+    """Feast's own push refuses a batch of nothing but nulls."""
+    activity, features = FeastActivity(feast_registry, redis_url), FeastUserFeatures(feast_registry, redis_url)
+    push_recent(client, "u", ["a1"])
+    activity.refresh(client, ["u"], CATEGORY.get)
+    client.lpush(keys.recent("u"), RecentItem(NOON + 1, "not_interested", "a1").encode())
+    assert activity.refresh(client, ["u"], CATEGORY.get) == {"u": Activity(None, NOON + 1)}
+    assert await features.get("u") is None
+    await features.close()
+
+
 async def test_whoever_pushes_looks_again(client: redis.Redis, redis_url: str, feast_registry: Path) -> None:
     """An event that comes in between reading and pushing is pushed too, though another worker pushed it before."""
 

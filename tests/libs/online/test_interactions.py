@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from cascade.online import keys
-from cascade.online.bloom import BloomShape
 from cascade.online.connection import answers, connect
 from cascade.online.errors import OnlineStoreDown
+from cascade.online.generations import SeenShape
 from cascade.online.interactions import Event, Interactions, RecentItem
 from cascade.online.server import RedisServer, free_port
 
@@ -154,8 +154,8 @@ async def test_a_full_server_refuses_the_whole_step(tmp_path: Path) -> None:
             await client.aclose()
 
 
-async def test_filters_of_another_shape_still_answer(client: Redis) -> None:
-    interactions = Interactions(client, BloomShape(10, 0.1))
+async def test_a_small_coarse_filter_still_answers(client: Redis) -> None:
+    interactions = Interactions(client, SeenShape(10, 0.1))
     await interactions.record(event())
     assert await interactions.unseen("u1", ["i1", "i2"]) == ["i2"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.serving.batching import MicroBatcher
+from cascade.serving.batching import Batched, MicroBatcher
 from cascade.serving.errors import Closed, QueueFull
 from cascade.serving.metrics import ServiceMetrics
 
@@ -124,6 +124,45 @@ async def test_errors_reach_their_own_requests_alone() -> None:
     kinds = [type(answer).__name__ for answer in answers]
     assert kinds == ["ValueError", "ValueError", "KeyError", "Batched", "Batched"]
     assert (await batching.submit(4)).value == 8
+    await batching.aclose()
+
+
+async def in_the_loop(compute: Doubler, numbers: Sequence[int], max_size: int) -> list[Any]:
+    batching: MicroBatcher[int, int] = MicroBatcher(compute, max_size=max_size, queue_bound=100, in_thread=False)
+    answers = await asyncio.gather(*(batching.submit(number) for number in numbers), return_exceptions=True)
+    assert (await batching.submit(5)).value == 10
+    await batching.aclose()
+    with pytest.raises(Closed):
+        await batching.submit(6)
+    return [answer.value if isinstance(answer, Batched) else answer for answer in answers]
+
+
+async def test_computed_in_the_loop_the_batches_are_the_same() -> None:
+    compute = Doubler()
+    assert await in_the_loop(compute, range(6), max_size=4) == [0, 2, 4, 6, 8, 10]
+    assert compute.batches == [[0, 1, 2, 3], [4, 5], [5]]
+    assert compute.threads == {threading.get_ident()}
+
+
+async def test_in_the_loop_too_errors_reach_their_own_requests_alone() -> None:
+    answers = await in_the_loop(Doubler(), [-1, 1, -2, 2], max_size=2)
+    assert [type(answer) for answer in answers] == [ValueError, ValueError, KeyError, int]
+
+
+async def test_in_the_loop_others_are_served_between_two_batches() -> None:
+    turns = []
+
+    def compute(numbers: Sequence[int]) -> list[int | Exception]:
+        turns.append("batch")
+        return list(numbers)
+
+    batching: MicroBatcher[int, int] = MicroBatcher(compute, max_size=1, queue_bound=100, in_thread=False)
+    waiting = [asyncio.create_task(batching.submit(number)) for number in range(3)]
+    while not all(task.done() for task in waiting):
+        turns.append("other")
+        await asyncio.sleep(0)
+    assert turns.count("batch") == 3
+    assert "batch,batch,batch" not in ",".join(turns)
     await batching.aclose()
 
 

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import redis
 
+from cascade.api.common import UserFeatures
 from cascade.online import keys
 from cascade.online.connection import connect
 from cascade.online.interactions import Event, Interactions
@@ -45,12 +48,12 @@ def test_clicks_become_features_and_rows(redis_url: str, live_shop: Any) -> None
             clicks = [Event("new", f"i{number}", NOON + number, "click", "mobile", "r1") for number in (0, 3, 6)]
             asyncio.run(record(redis_url, [*clicks, Event("new", "i1", NOON + 9, "click")]))
             wait_for(lambda: len(live_shop.live()) == 4)
-            features = FeastUserFeatures(live_shop.registry, redis_url)
-            found = asyncio.run(features.get("new"))
+            read = partial(features_of, live_shop.registry, redis_url, "new")
+            found = asyncio.run(read())
             assert found is not None, "a user whom Feast has no profile of"
             assert (found.age, found.gender, found.top_category) == (None, None, "c0")
             asyncio.run(record(redis_url, [Event("new", "i0", NOON + 10, "not_interested")]))
-            wait_for(lambda: asyncio.run(features.get("new")).top_category == "c1")  # type: ignore[union-attr]
+            wait_for(lambda: asyncio.run(read()).top_category == "c1")  # type: ignore[union-attr]
             metrics = http.get("/metrics").text
             assert 'cascade_feature_lag_seconds_bucket{le="0.5"}' in metrics
             assert 'cascade_stream_entries_total{stream="cascade:events"} 5.0' in metrics
@@ -67,6 +70,14 @@ def test_clicks_become_features_and_rows(redis_url: str, live_shop: Any) -> None
     with redis.Redis.from_url(redis_url) as client:
         assert client.xinfo_consumers(keys.EVENTS, keys.FEATURES_GROUP) == [], "it left in order"
         assert client.smembers(keys.clicked("r1")) == {b"i0", b"i3", b"i6"}
+
+
+async def features_of(registry: Path, redis_url: str, user_id: str) -> UserFeatures | None:
+    features = FeastUserFeatures(registry, redis_url, timeout_s=5)
+    try:
+        return await features.get(user_id)
+    finally:
+        await features.close()
 
 
 def answers(http: httpx.Client) -> int | None:

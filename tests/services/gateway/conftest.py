@@ -20,6 +20,7 @@ from cascade.api.impressions import Impression
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
 from cascade.features.popularity import Popularity
+from cascade.serving.calls import Answer, CallFailed, CallLate
 from cascade.store import ModelStore
 from cascade.store.artifacts import CATALOG_COLUMNS, GatewayArtifacts
 from services.gateway.app import create_app
@@ -221,16 +222,36 @@ def settings(tmp_path: Path) -> GatewaySettings:
     )
 
 
+class OverHttpx:
+    """A Caller whose service is a function from an httpx request to its response."""
+
+    def __init__(self, handler: Callable[[httpx.Request], Any]) -> None:
+        self._client = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://service")
+
+    async def call(self, method: str, path: str, body: bytes, headers: Any, timeout_s: float) -> Answer:
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._client.request(method, path, content=body, headers=headers)
+        except TimeoutError as error:
+            raise CallLate("late") from error
+        except httpx.HTTPError as error:
+            raise CallFailed(str(error)) from error
+        return Answer(response.status_code, response.content, dict(response.headers))
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
 class FakeServices:
-    """The three services as transports: they speak the messages, over the fakes."""
+    """The three services behind callers: they speak the messages, over the fakes."""
 
     def __init__(self, stages: FakeStages) -> None:
         self.stages = stages
         self.requests: list[httpx.Request] = []
         self.instead: dict[str, httpx.Response | Exception] = {}
 
-    def transports(self) -> dict[str, httpx.AsyncBaseTransport]:
-        return {name: httpx.MockTransport(self._handler(name)) for name in ("retrieval", "filter", "ranker")}
+    def callers(self) -> dict[str, OverHttpx]:
+        return {name: OverHttpx(self._handler(name)) for name in ("retrieval", "filter", "ranker")}
 
     def _handler(self, name: str) -> Handler:
         async def handle(request: httpx.Request) -> httpx.Response:
@@ -275,7 +296,7 @@ def open_gateway(settings: GatewaySettings, services: FakeServices) -> Opened:
 
     @asynccontextmanager
     async def opened(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-        app = create_app(settings.model_copy(update=changes), services.transports(), lambda: NOW + 0.5)
+        app = create_app(settings.model_copy(update=changes), services.callers(), lambda: NOW + 0.5)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

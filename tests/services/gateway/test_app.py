@@ -201,7 +201,7 @@ async def test_each_type_of_event_reaches_the_filter(client, services, event_typ
 
 
 async def test_the_old_catalog_leaves_memory_when_a_new_one_serves(model_store, settings, services, tmp_path):
-    app = create_app(settings.model_copy(update={"alias_poll_s": 3600}), services.transports())
+    app = create_app(settings.model_copy(update={"alias_poll_s": 3600}), services.callers())
     async with app.router.lifespan_context(app):
         holder = app.state.gateway.holder
         old = weakref.ref(holder.current.value.catalog)

@@ -1,0 +1,152 @@
+"""Rows of Feast's online store in Redis, written in bulk as Feast writes them, so that Feast reads them.
+
+Feast builds four protobuf objects a row and reads every row's old timestamp before it writes; here a row is one command
+whose bytes are put together directly, and the values of a column are encoded once each. Feast's format
+(docs/specs/online_store_format.md in its repository; entity key serialisation 3), held to Feast's own code by tests:
+
+    key      u32 number of join keys, (u32 STRING, u32 length, name) each; u32 STRING, u32 length, user id; the project
+    hash     murmur3 of "<view>:<feature>", 4 bytes little-endian → a Value; "_ts:<view>" → the event's Timestamp
+    Value    protobuf: nothing for null, field 2 for a string, field 5 for a double
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mmh3  # comes with Feast
+from redis import Redis
+
+from cascade.online.feast_config import ENTITY, PROJECT
+
+FeatureValue = str | float | None
+
+_STRING = 2  # ValueType.STRING
+_KEY = struct.pack(f"<III{len(ENTITY)}sI", 1, _STRING, len(ENTITY), ENTITY.encode(), _STRING)
+_PROJECT = PROJECT.encode()
+_CHUNK = 2000
+
+# KEYS: a user's hash. ARGV: seconds and nanoseconds of the event, then fields and values, "_ts:<view>" the first.
+# Leaves alone what is of a later event. Reading and writing are one step: a push between them would be lost.
+_WRITE_UNLESS_LATER = """
+local stored = redis.call('HGET', KEYS[1], ARGV[3])
+if stored and stored ~= ARGV[4] then
+    local parts, at = {0, 0}, 1
+    while at <= #stored do
+        local field, value, scale, byte = math.floor(string.byte(stored, at) / 8), 0, 1, nil
+        repeat
+            at = at + 1
+            byte = string.byte(stored, at)
+            value, scale = value + byte % 128 * scale, scale * 128
+        until byte < 128
+        parts[field], at = value, at + 1
+    end
+    local seconds, nanos = tonumber(ARGV[1]), tonumber(ARGV[2])
+    if parts[1] > seconds or (parts[1] == seconds and parts[2] > nanos) then
+        return 0
+    end
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class ViewRows:
+    """Rows of one feature view.
+
+    user_ids: N users
+    moments: of N events, microseconds since 1970, not before
+    features: name → N values; integers count as doubles
+    """
+
+    view: str
+    user_ids: Sequence[str]
+    moments: Sequence[int]
+    features: Mapping[str, Sequence[FeatureValue]]
+
+    def __post_init__(self) -> None:
+        lengths = {"moments": len(self.moments), **{name: len(values) for name, values in self.features.items()}}
+        for name, length in lengths.items():
+            if length != len(self.user_ids):
+                raise ValueError(f"{length} {name} of {len(self.user_ids)} users of {self.view}: give one each")
+
+
+def write_rows(client: Redis, rows: ViewRows, *, keep_later: bool = True) -> int:
+    """Write them; returns how many were written. Raises what the client raises, some rows being written then.
+
+    keep_later: a row stays where its stored event is later (of the same moment, the new values win: Feast would keep
+        the old ones, and a build whose settings were changed would change nothing)
+    """
+    columns: list[Sequence[bytes]] = []
+    for name, values in rows.features.items():
+        columns += [[feature_field(rows.view, name)] * len(values), _each(values)]
+    encoded = {moment: encode_timestamp(moment) for moment in set(rows.moments)}
+    parts = list(zip(*columns, strict=True))
+    stamp_field, written = timestamp_field(rows.view), 0
+    for start in range(0, len(rows.user_ids), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        step: Any  # the client's types know no plain commands
+        with client.pipeline(transaction=False) as step:
+            if keep_later:
+                script = client.script_load(_WRITE_UNLESS_LATER)
+                for user, moment, values in zip(rows.user_ids[chunk], rows.moments[chunk], parts[chunk], strict=True):
+                    seconds, micros = divmod(moment, 1_000_000)
+                    stamp = (seconds, 1000 * micros, stamp_field, encoded[moment])
+                    step.execute_command("EVALSHA", script, 1, row_key(user), *stamp, *values)
+                written += sum(step.execute())
+            else:
+                for user, moment, values in zip(rows.user_ids[chunk], rows.moments[chunk], parts[chunk], strict=True):
+                    step.execute_command("HSET", row_key(user), stamp_field, encoded[moment], *values)
+                written += len(step.execute())
+    return written
+
+
+def row_key(user_id: str) -> bytes:
+    """The key of the hash that holds all features of a user."""
+    encoded = user_id.encode()
+    return b"%b%b%b%b" % (_KEY, struct.pack("<I", len(encoded)), encoded, _PROJECT)
+
+
+def feature_field(view: str, feature: str) -> bytes:
+    """The field of a feature."""
+    return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def timestamp_field(view: str) -> bytes:
+    """The field of a view's event time."""
+    return f"_ts:{view}".encode()
+
+
+def encode_value(value: FeatureValue) -> bytes:
+    """Feast's Value of a string, a number (as a double) or null (NaN too)."""
+    if isinstance(value, str):
+        encoded = value.encode()
+        return b"\x12" + _varint(len(encoded)) + encoded
+    if value is None or math.isnan(value):
+        return b""
+    return b"\x29" + struct.pack("<d", value)
+
+
+def encode_timestamp(moment: int) -> bytes:
+    """Protobuf's Timestamp of microseconds since 1970."""
+    seconds, micros = divmod(moment, 1_000_000)
+    return (b"\x08" + _varint(seconds) if seconds else b"") + (b"\x10" + _varint(1000 * micros) if micros else b"")
+
+
+def _varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def _each(values: Sequence[FeatureValue]) -> list[bytes]:
+    """A column encoded; each value of it once."""
+    known = {value: encode_value(value) for value in set(values)}
+    return [known[value] for value in values]

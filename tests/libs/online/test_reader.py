@@ -1,0 +1,167 @@
+"""Reads that share a connection, against a real Redis and against servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import redis
+import uvloop
+
+from cascade.online.errors import OnlineStoreDown
+from cascade.online.reader import RedisReader
+from cascade.online.server import RedisServer, free_port
+
+
+async def test_many_at_once_each_get_their_own_answer(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.mset({f"k{n}": f"v{n}" for n in range(200)})
+        client.hset("h", mapping={"a": "1", "b": "2"})
+        reader = RedisReader(redis_url, 5)
+        found = await asyncio.gather(*(reader.execute("GET", f"k{n}") for n in range(201)))
+        assert found == [*(f"v{n}".encode() for n in range(200)), None]
+        assert await reader.execute("HMGET", "h", "a", "x", "b") == [b"1", None, b"2"]
+        assert await reader.execute("STRLEN", b"k10") == 3
+        assert client.info("clients")["connected_clients"] == 2
+    await reader.aclose()
+
+
+def test_it_works_on_uvloop_too(redis_url: str) -> None:
+    async def both() -> list[object]:
+        reader = RedisReader(redis_url, 5)
+        try:
+            return [await reader.execute("SET", "k", "v"), await reader.execute("GET", "k")]
+        finally:
+            await reader.aclose()
+
+    assert uvloop.run(both()) == [b"OK", b"v"]
+
+
+async def test_a_command_that_redis_refuses_harms_no_other(redis_url: str) -> None:
+    reader = RedisReader(redis_url, 5)
+    await reader.execute("SET", "k", "v")
+    with pytest.raises(OnlineStoreDown, match="LRANGE: WRONGTYPE"):
+        await reader.execute("LRANGE", "k", 0, 1)
+    assert await reader.execute("GET", "k") == b"v"
+    await reader.aclose()
+
+
+async def test_a_server_that_comes_back_is_found_again(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, free_port(), appendfsync="no")
+    reader = RedisReader(server.url, 2)
+    with pytest.raises(OnlineStoreDown, match="connecting"):
+        await reader.execute("PING")
+    with server:
+        assert await reader.execute("PING") == b"PONG"
+    with pytest.raises(OnlineStoreDown):
+        await reader.execute("PING")
+    with server:
+        assert await reader.execute("PING") == b"PONG"
+    await reader.aclose()
+
+
+async def test_database_and_password(tmp_path: Path, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("requirepass", "secret")
+        try:
+            open_url = redis_url.removesuffix("/0").replace("redis://", "redis://:secret@") + "/3"
+            reader = RedisReader(open_url, 5)
+            assert await reader.execute("SET", "k", "v") == b"OK"
+            await reader.aclose()
+            with redis.Redis.from_url(open_url) as third:
+                assert third.get("k") == b"v"
+                third.flushall()
+            locked = RedisReader(redis_url, 5)
+            with pytest.raises(OnlineStoreDown, match="NOAUTH"):
+                await locked.execute("GET", "k")
+            await locked.aclose()
+            wrong = RedisReader(open_url.replace("secret", "wrong"), 5)
+            with pytest.raises(OnlineStoreDown) as refused:
+                await wrong.execute("GET", "k")
+            assert "wrong" not in str(refused.value).replace("WRONGPASS", "")
+            await wrong.aclose()
+        finally:
+            with redis.Redis.from_url(redis_url.replace("redis://", "redis://:secret@")) as admin:
+                admin.config_set("requirepass", "")
+
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def asked(talk: Talk, timeout_s: float = 5.0) -> AsyncIterator[RedisReader]:
+    """A reader of a server that does what `talk` does."""
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    reader = RedisReader(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout_s)
+    try:
+        yield reader
+    finally:
+        await reader.aclose()
+        server.close()
+        await asyncio.sleep(0.02)  # the server's side notices
+
+
+async def test_a_hung_server_costs_the_timeout_and_its_connection() -> None:
+    connections = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await gone(reader, writer)
+
+    async with asked(silent, 0.05) as reader:
+        first = await asyncio.gather(*(reader.execute("GET", "k") for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(one, OnlineStoreDown) for one in first)
+        assert len(connections) == 1
+        with pytest.raises(OnlineStoreDown, match=r"within 0\.05 s"):
+            await reader.execute("GET", "k")
+        assert len(connections) == 2
+
+
+async def test_an_answer_that_comes_after_its_caller_gave_up_goes_to_nobody() -> None:
+    async def slow_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        await asyncio.sleep(0.05)
+        writer.write(b"+first\r\n+second\r\n")
+        await gone(reader, writer)
+
+    async with asked(slow_first) as reader:
+        first = asyncio.create_task(reader.execute("GET", "1"))
+        await asyncio.sleep(0.01)
+        second = asyncio.create_task(reader.execute("GET", "2"))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        assert await second == b"second"
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400\r\n", b"", b"$5\r\nhalf"])
+async def test_what_is_not_redis(answer: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(answer)
+        writer.close()
+
+    async with asked(talk) as reader:
+        for _ in range(2):
+            with pytest.raises(OnlineStoreDown):
+                await reader.execute("GET", "k")
+
+
+async def test_an_answer_nobody_asked_for_ends_the_connection() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"+mine\r\n+whose\r\n")
+        await gone(reader, writer)
+
+    async with asked(talk) as reader:
+        assert await reader.execute("GET", "1") == b"mine"
+        assert await reader.execute("GET", "2") == b"mine"
+
+
+async def gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read until the other side leaves."""
+    with suppress(ConnectionError):
+        await reader.read()
+    writer.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import itertools
 import random
 import tempfile
 import time
@@ -37,6 +36,7 @@ from cascade.online.feast_config import (
     ONLINE_FEATURES,
     PROFILE_VIEW,
     feature_store,
+    import_feast,
 )
 from cascade.online.feast_rows import feature_field, row_key, timestamp_field
 from cascade.online.impressions import ImpressionStream
@@ -63,7 +63,9 @@ GATHERED_LIMIT_S = 240.0
 
 def run(report: Report) -> None:
     """See the module."""
-    warnings.filterwarnings("ignore", category=DeprecationWarning)  # Feast's, of the ibis it uses
+    import_feast()
+    # of the ibis that Feast uses; Feast's import shows them all
+    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside)
         shop = LiveShop(folder)
@@ -211,7 +213,7 @@ def _steps(report: Report, shop: LiveShop, server: RedisServer, users: list[str]
     with redis.Redis.from_url(server.url) as client:
         group = ConsumerGroup(client, keys.EVENTS, "bench", "bench")
         group.ensure()
-        _fill_stream(client, 50 * len(users), users, items, events=False)  # everyone's recent items are fifty
+        _fill_recent(client, users, items)
         for _ in range(repeats):
             _fill_stream(client, batch, users, items)
             entries = timed("read from the stream", lambda: group.read(batch, 0))
@@ -353,21 +355,27 @@ def _list(rng: random.Random, users: Sequence[str], items: Sequence[str]) -> Imp
     )  # fmt: skip
 
 
-def _fill_stream(client: redis.Redis, count: int, users: list[str], items: list[str], *, events: bool = True) -> None:
-    """Events as the filter's step leaves them for the worker: recent items and entries of the stream.
+def _fill_recent(client: redis.Redis, users: list[str], items: list[str]) -> None:
+    """Everyone's recent items are as many as are kept."""
+    rng, now = random.Random(SEED), int(time.time())  # noqa: S311
+    with client.pipeline(transaction=False) as step:
+        for user in users:
+            met = (RecentItem(now - age, "click", rng.choice(items)).encode() for age in range(keys.RECENT_MAX))
+            step.rpush(keys.recent(user), *met)
+        step.execute()
 
-    events: without them recent items alone, in turn for each user
-    """
-    rng, numbers = random.Random(SEED), itertools.count()  # noqa: S311
+
+def _fill_stream(client: redis.Redis, count: int, users: list[str], items: list[str]) -> None:
+    """Events as the filter's step leaves them for the worker: recent items and entries of the stream."""
+    rng = random.Random(SEED)  # noqa: S311
     for start in range(0, count, 2000):
         with client.pipeline(transaction=False) as step:
             for _ in range(min(2000, count - start)):
                 event = _event(rng, users, items)
-                user = event.user_id if events else users[next(numbers) % len(users)]
-                step.lpush(keys.recent(user), RecentItem(event.timestamp, event.event_type, event.item_id).encode())
-                step.ltrim(keys.recent(user), 0, keys.RECENT_MAX - 1)
-                if events:
-                    step.xadd(keys.EVENTS, event.fields())  # type: ignore[arg-type]
+                recent = RecentItem(event.timestamp, event.event_type, event.item_id).encode()
+                step.lpush(keys.recent(event.user_id), recent)
+                step.ltrim(keys.recent(event.user_id), 0, keys.RECENT_MAX - 1)
+                step.xadd(keys.EVENTS, event.fields())  # type: ignore[arg-type]
             step.execute()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cascade.index.cost import flat_microseconds, microseconds
+from cascade.index.errors import IndexInputError
 from cascade.index.faiss_index import FaissIndex
 from cascade.index.recall import Truth
 from cascade.index.structures import STRUCTURES, Effort, Structure, Stuff
@@ -55,8 +56,11 @@ def choose(
     """The index that reaches the target with least work, and what became of all; None where none does.
 
     target: to be reached by the mean recall less two standard errors, so that other queries of the same kind will
-    find it reached, too.
+    find it reached, too. Raises IndexInputError on an unknown structure.
     """
+    unknown = sorted(set(structures) - set(STRUCTURES))
+    if unknown:
+        raise IndexInputError(f"no such structure: {', '.join(unknown)}; there are {', '.join(STRUCTURES)}, and flat")
     best: FaissIndex | None = None
     least = WORTH * flat_microseconds(len(stuff.vectors), stuff.vectors.shape[1])
     trials = []

@@ -129,6 +129,8 @@ def test_bad_vectors_and_queries_are_refused(clustered) -> None:
         build_index(held, queries=bad)
     with pytest.raises(IndexInputError, match="vectors hold NaN"):
         build_index(bad)
+    with pytest.raises(IndexInputError, match=r"no such structure: lsh; there are .*hnsw"):
+        build_index(held, queries=asked, flat_up_to=0, structures=["lsh"])
     with pytest.raises(IndexInputError, match="32 dimensions"):
         build_index(held, queries=asked[:, :30])
 

@@ -21,8 +21,9 @@ from cascade.index.structures import STRUCTURES, Effort, Structure, Stuff
 WORTH = 0.5
 """Share of a flat search's time that another structure may take: exactness is not given up for less."""
 
-GRAPH_UP_TO = 200_000
-"""Vectors beyond which no graph is built: one thread, so that it is the same every time, needs too long."""
+GRAPH_UP_TO = 100_000
+"""Vectors beyond which no graph is built: one thread, so that it is the same every time, takes minutes for a million,
+and for k = 300 a graph has not been the quickest at any size (docs/index.md)."""
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ class Price:
 
 FLAT = "flat"
 PRICES = {
-    FLAT: Price(20, 7.5),
-    "ivf_flat": Price(25, 11, centre=8),
-    "ivf_sq8": Price(25, 16, centre=8),
-    "ivf_pq": Price(40, 2.5, centre=8, rescored=50),
-    "hnsw": Price(20, 90),
-    "hnsw_sq8": Price(20, 80),
+    FLAT: Price(20, 8),
+    "ivf_flat": Price(50, 15, centre=7),
+    "ivf_sq8": Price(60, 12, centre=7),
+    "ivf_pq": Price(50, 7, centre=7, rescored=85),
+    "hnsw": Price(20, 150),
+    "hnsw_sq8": Price(20, 145),
 }
 
 

@@ -16,7 +16,8 @@ from cascade.index.cost import PRICES, flat_microseconds, microseconds
 from cascade.index.errors import IndexInputError
 from cascade.index.structures import STRUCTURES, Work
 
-COUNT, K = 12_000, 10
+COUNT, K = 40_000, 10
+INVERTED = ("ivf_sq8", "ivf_pq", "ivf_flat")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def test_the_target_is_reached_with_less_than_all(clustered) -> None:
     held, asked = clustered
-    index, choice = build_index(held, 0.9, recall_k=K, queries=asked, threads=1, flat_up_to=1000)
+    index, choice = build_index(held, 0.9, recall_k=K, queries=asked, threads=1, structures=INVERTED)
     assert choice.kind in STRUCTURES
     assert choice.kind == index.parameters["structure"]
     assert choice.recall >= 0.9
@@ -47,13 +48,13 @@ def test_the_target_is_reached_with_less_than_all(clustered) -> None:
     assert chosen.microseconds == min(trial.microseconds for trial in choice.tried if trial.reached)
     assert chosen.microseconds <= flat_microseconds(COUNT, 32) / 2
     assert chosen.effort.items() <= index.parameters.items()
-    assert all(name in choice.reason for name in STRUCTURES)
+    assert all(name in choice.reason for name in INVERTED)
     json.dumps(choice.to_dict())
 
 
 def test_other_queries_of_the_kind_find_it_reached(clustered) -> None:
     held, asked = clustered
-    index, _ = build_index(held, 0.9, recall_k=K, queries=asked[:200], threads=1, flat_up_to=1000)
+    index, _ = build_index(held, 0.9, recall_k=K, queries=asked[:200], threads=1, structures=["ivf_sq8"])
     assert measure_recall(index, held, asked[200:], K) >= 0.9 - 0.02
 
 
@@ -61,16 +62,14 @@ def test_a_higher_target_costs_more(clustered) -> None:
     held, asked = clustered
     cost = []
     for target in (0.5, 0.8, 0.95):
-        _, choice = build_index(
-            held, target, recall_k=K, queries=asked, threads=1, flat_up_to=1000, structures=["ivf_sq8"]
-        )
+        _, choice = build_index(held, target, recall_k=K, queries=asked, threads=1, structures=["ivf_sq8"])
         assert choice.kind == "ivf_sq8"
         cost.append(choice.tried[0].microseconds)
     assert cost == sorted(cost)
     assert cost[0] < cost[-1]
 
 
-@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize("name", ["ivf_sq8", "ivf_pq"])
 def test_the_same_arguments_choose_and_build_the_same(clustered, name: str, tmp_path: Path) -> None:
     held, asked = clustered
     made = []
@@ -78,6 +77,7 @@ def test_the_same_arguments_choose_and_build_the_same(clustered, name: str, tmp_
         index, choice = build_index(
             held, 0.7, recall_k=K, queries=asked, threads=threads, flat_up_to=0, structures=[name], seed=3
         )
+        assert choice.kind == name
         index.save(tmp_path / folder)
         made.append((choice, (tmp_path / folder / "index.faiss").read_bytes()))
     assert made[0] == made[1]
@@ -85,11 +85,11 @@ def test_the_same_arguments_choose_and_build_the_same(clustered, name: str, tmp_
 
 def test_an_unreachable_target_is_met_by_flat(clustered) -> None:
     held, asked = clustered
-    index, choice = build_index(held, 1.0, recall_k=300, queries=asked, threads=1, flat_up_to=1000)
+    index, choice = build_index(held, 1.0, recall_k=300, queries=asked[:100], threads=1, structures=INVERTED)
     assert (choice.kind, choice.recall, index.parameters) == ("flat", 1.0, {"structure": "flat"})
     assert "nothing reaches the target" in choice.reason
     assert "ivf_sq8" in choice.reason
-    assert len(choice.tried) == len(STRUCTURES)
+    assert [trial.structure for trial in choice.tried] == list(INVERTED)
     assert not any(trial.reached for trial in choice.tried)
     np.testing.assert_allclose(index.search(asked[:4], 50)[0], ExactIndex(held).search(asked[:4], 50)[0], atol=1e-4)
 

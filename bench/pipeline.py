@@ -14,7 +14,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,6 +89,8 @@ def run(report: Report) -> None:
     )
     for size, one in built.items():
         _figures(report, size, one)
+    if not report.quick:
+        _a_day(report, root)
     if len(built) == len(SIZES):
         _compare(report, *(built[size] for size in SIZES))
     else:
@@ -107,6 +108,31 @@ def _figures(report: Report, size: str, built: Built) -> None:
     report.figure(f"{size}.peak", built.peak_gb, "GiB", at_most=8 if at_seed else None)
     for name, cost in sorted(built.assets.items()):
         report.figure(f"{size}.{name}", cost.seconds, "s")
+
+
+def _a_day(report: Report, folder: Path) -> None:
+    """A day of a million rows, by the tool that measures it alone, in a process of its own."""
+    tool, note = Path(__file__).with_name("fine_tuning.py"), folder / "fine_tuning.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, str(tool), "--json", str(note)], check=True, timeout=LIMIT_S)
+    found = json.loads(note.read_text())
+    report.figure(
+        "fine_tuning.total",
+        found["seconds"],
+        "s",
+        at_most=found["target_seconds"],
+        note=f"a day of {found['rows_of_the_day']:,} rows, {found['rows_learned']:,} learned with the replay",
+    )
+    report.figure("fine_tuning.processor", found["processor_seconds"], "s", note="of all threads")
+    report.figure("fine_tuning.peak", found["peak_mb"] / 1024, "GiB")
+    report.say("A day's fine-tuning (`python bench/fine_tuning.py`), stage by stage:")
+    report.table(
+        ["stage", "seconds", "processor seconds", "peak MiB"],
+        [
+            [stage, f"{cost['seconds']:.1f}", f"{cost['processor_seconds']:.1f}", f"{cost['peak_mb']:,.0f}"]
+            for stage, cost in found["stages"].items()
+        ],
+    )
 
 
 def _compare(report: Report, small: Built, seed: Built) -> None:

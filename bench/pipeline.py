@@ -200,7 +200,7 @@ def _build(settings: Settings) -> None:
     """What `cascade up` does before it serves; the Redis ends with it."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     print(f"building {settings.shop_size} in {settings.state_dir}", flush=True)
-    with RedisServer(settings.redis_dir, free_port()) as server:
+    with RedisServer(settings.redis_dir, free_port(), appendfsync=settings.redis_appendfsync) as server:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CASCADE_")}
         environment |= {
             "CASCADE_STATE_DIR": str(settings.state_dir),

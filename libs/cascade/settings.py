@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     training_rows_at_most: int | None = Field(
-        12_000_000,
+        8_000_000,
         ge=10_000,
         description="rows that a full training learns from, over all its epochs; it ends there, even within its first",
     )

@@ -86,9 +86,9 @@ def evaluation_set(
 
 @dg.asset(
     group_name="training",
-    code_version="1",
+    code_version="2",
     deps=[training_set],
-    metadata=reads("two_tower_epochs", "seed"),
+    metadata=reads("two_tower_epochs", "training_rows_at_most", "seed"),
     kinds={"torch"},
 )
 def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
@@ -107,9 +107,10 @@ def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             judged,
             ItemTable.load(workspace.folder("item_table")),
             TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS)),
-            replace(training, loop=_with_epochs(training.loop, settings.two_tower_epochs)),
+            replace(training, loop=_budgeted(training.loop, settings.two_tower_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("two_tower"),
+            threads=settings.training_threads,
             progress=making.report,
         )
         model.save(making.folder)
@@ -197,9 +198,9 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="1",
+    code_version="2",
     deps=[training_set],
-    metadata=reads("dlrm_epochs", "seed"),
+    metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
     kinds={"torch"},
 )
 def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
@@ -225,9 +226,10 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
                 len(ITEM_CONTINUOUS),
                 len(CONTEXT_CONTINUOUS),
             ),
-            replace(training, loop=_with_epochs(training.loop, settings.dlrm_epochs)),
+            replace(training, loop=_budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
+            threads=settings.training_threads,
             progress=making.report,
         )
         model.save(making.folder)
@@ -249,8 +251,9 @@ def _transforms(workspace: Workspace) -> tuple[UserTransform, ItemTransform, Con
     )
 
 
-def _with_epochs(loop: "LoopConfig", epochs: int | None) -> "LoopConfig":
-    return loop if epochs is None else replace(loop, epochs=epochs)
+def _budgeted(loop: "LoopConfig", epochs: int | None, rows: int | None) -> "LoopConfig":
+    """The library's loop within what the settings allow."""
+    return replace(loop, epochs=loop.epochs if epochs is None else epochs, rows_at_most=rows)
 
 
 def _summary(report: "TrainingReport") -> dict[str, object]:

@@ -3,6 +3,7 @@
 # make bench  measure everything into bench/results/ (an hour; needs wrk); AREAS="filter stages" for some of it
 # make bench-quick  the request path alone, two minutes
 # make chaos  100,000 events while workers and Redis are killed: each is in the Parquet exactly once
+# make k8s    render every overlay of k8s/ (needs kubectl or kustomize), validate all objects, hold the house rules
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -11,7 +12,7 @@ SHOP   ?=
 # threads that wait for work sleep: on few cores torch's spinning ones take time from those that work
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: up test bench bench-quick chaos lint install clean
+.PHONY: up test bench bench-quick chaos k8s lint install clean
 
 up: $(VENV)/.installed
 	$(BIN)/cascade up $(if $(SHOP),--shop "$(SHOP)")
@@ -21,6 +22,9 @@ test: $(VENV)/.installed-dev lint
 
 chaos: $(VENV)/.installed-dev
 	CASCADE_CHAOS_EVENTS=$(or $(EVENTS),100000) $(BIN)/pytest tests/chaos -s
+
+k8s: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/k8s
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench $(AREAS)

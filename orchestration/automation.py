@@ -1,6 +1,7 @@
 """What starts by itself once it is switched on in the UI: the daily loop, new items, the weekly retrain.
 
 All are stopped at first: `cascade up` trains and serves, and nobody's laptop starts a fine-tuning at night unasked.
+On a cluster (`automation`) schedules and new items are on; `new_day` stays off: it asks for the days of `every_night`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def sensors(
             context.update_cursor(f"{_name(settings)} {request.partition_key}")
         return request
 
-    @dg.sensor(job=new_items, minimum_interval_seconds=60, default_status=STOPPED)
+    new_items_status = dg.DefaultSensorStatus.RUNNING if settings.automation else STOPPED
+
+    @dg.sensor(job=new_items, minimum_interval_seconds=60, default_status=new_items_status)
     def catalog_gained_items(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         """Asks for new versions with today's catalog when items.parquet is another one than before."""
         from orchestration.assets.new_items import catalog_changed
@@ -65,12 +68,13 @@ def sensors(
 
 def schedules(settings: Settings, fine_tuning: UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
     """Every night the newest complete day; every Sunday everything."""
+    status = dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED
 
     @dg.schedule(
         job=fine_tuning,
         cron_schedule="30 2 * * *",
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.STOPPED,
+        default_status=status,
     )
     def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         """Yesterday, or whichever day is the newest complete one; a day is asked for once."""
@@ -84,7 +88,7 @@ def schedules(settings: Settings, fine_tuning: UnresolvedAssetJobDefinition) -> 
         job=full_retrain,
         cron_schedule="0 4 * * 0",
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.STOPPED,
+        default_status=status,
         description="rebuild everything from all complete days",
     )
     return [every_night, every_sunday]

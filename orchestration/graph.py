@@ -19,6 +19,7 @@ from orchestration.assets import (
     training,
     transforms,
 )
+from orchestration.cluster import step_executor
 from orchestration.jobs import ADAPTATION_JOB, BUILD_JOB, FINE_TUNING_JOB, NEW_ITEMS_JOB, full_retrain
 from orchestration.provenance import Provenance
 from orchestration.workspace import Workspace
@@ -66,8 +67,7 @@ def create_definitions(settings: Settings) -> dg.Definitions:
         schedules=automation.schedules(settings, defined[FINE_TUNING_JOB]),
         sensors=automation.sensors(settings, defined[FINE_TUNING_JOB], defined[NEW_ITEMS_JOB]),
         resources={"workspace": workspace},
-        # one process: the steps share loaded libraries, and two cores gain nothing from more
-        executor=dg.in_process_executor,
+        executor=step_executor(settings, assets),
     )
 
 

@@ -91,6 +91,14 @@ class Settings(BaseSettings):
         1, ge=1, description="last complete days that a full retrain evaluates on; it trains on all before"
     )
 
+    # On a cluster
+    automation: bool = Field(
+        False, description="the schedules and the sensor for new items are on from the start, without being asked"
+    )
+    step_pods: Literal["cpu", "gpu"] | None = Field(
+        None, description="on Kubernetes: a pod for each step; `gpu`: torch's ask for one; none: one process"
+    )
+
     # Addresses of the local run
     host: str = Field("127.0.0.1", description="address that services bind to")
     gateway_port: Port = Field(8000, description="port of the gateway")

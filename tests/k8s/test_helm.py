@@ -22,9 +22,7 @@ def _deployments(helm_values: Values) -> Iterator[dict[str, Any]]:
         yield from helm_values(name)["dagster-user-deployments"]["deployments"]
 
 
-def test_environment_of_the_pipeline_is_project_settings(
-    helm_values: Values, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_of_the_pipeline_is_project_settings(helm_values: Values, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = yaml.safe_load(JOB.read_text())["spec"]["template"]["spec"]["containers"]
     for holder in [*_deployments(helm_values), job]:
         environment = {entry["name"]: entry.get("value", "redis://redis:6379/0") for entry in holder["env"]}

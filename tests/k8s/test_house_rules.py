@@ -95,6 +95,17 @@ def test_selectors_match_the_pods_and_no_others(rendered: Any) -> None:
         assert [other for other in labels if selector.items() <= labels[other].items()] == [name]
 
 
+def test_everything_is_in_the_namespace(rendered: Any) -> None:
+    of_the_cluster = {"Namespace", "NodePool", "EC2NodeClass", "StorageClass"}
+    elsewhere = [
+        (found["kind"], found["metadata"]["name"])
+        for found in rendered.objects
+        if found["kind"] not in of_the_cluster and found["metadata"].get("namespace") != "cascade"
+    ]
+
+    assert elsewhere == []
+
+
 def test_budgets_let_a_node_be_drained(rendered: Any) -> None:
     for budget in rendered.of("PodDisruptionBudget").values():
         assert budget["spec"]["maxUnavailable"] >= 1

@@ -121,7 +121,7 @@ def test_pods_spread_over_zones_and_nodes(rendered: Any) -> None:
 def test_every_image_has_a_tag_that_the_overlay_set(rendered: Any) -> None:
     images = {container["image"] for _, _, container in rendered.containers()}
     set_here = {
-        f"{entry['name']}:{entry['newTag']}"
+        f"{entry.get('newName', entry['name'])}:{entry['newTag']}"
         for entry in _yaml(K8S / "overlays" / rendered.overlay / "kustomization.yaml")["images"]
     }
 
@@ -233,6 +233,18 @@ def test_eks_has_gpus_and_local_has_none(rendered: Any) -> None:
     asking = {n for n, _, container in rendered.containers() if "nvidia.com/gpu" in container["resources"]["limits"]}
 
     assert asking == ({"retrieval", "ranker"} if rendered.overlay == "eks" else set())
+
+
+def test_node_pools_have_room_for_every_gpu_pod(rendered: Any) -> None:
+    wanted = 0
+    for name, _, container in rendered.containers():
+        if gpus := container["resources"]["limits"].get("nvidia.com/gpu"):
+            most = rendered.one("HorizontalPodAutoscaler", name)["spec"]["maxReplicas"]
+            surge = rendered.one("Rollout", name)["spec"]["strategy"]["canary"]["maxSurge"]
+            wanted += gpus * most * (100 + int(surge.removesuffix("%"))) // 100
+    limits = [pool["spec"]["limits"].get("nvidia.com/gpu", 0) for pool in rendered.of("NodePool").values()]
+
+    assert wanted <= sum(map(int, limits))
 
 
 def test_node_pools_are_bounded_and_consolidate(rendered: Any) -> None:

@@ -288,10 +288,10 @@ def _ceiling(report: Report, shop: LiveShop, server: RedisServer, users: list[st
         "share the stream. The table says where a batch's time goes: most of it reads fifty recent items of every user "
         "met, twice, because whoever pushes looks again whether the items went on meanwhile.",
         "What was changed, measured on a busy machine while it was written: pushes in Feast's format without its "
-        "client, 192 → 124 µs a user of a thousand; as one transaction, 37 µs, since `appendfsync always` then syncs once "
-        "(a plain pipeline syncs for every 16 KiB that arrive); the second look compares what is stored before it "
-        "decodes anything; recent items as plain tuples instead of dataclasses, a third off; rows of impressions column "
-        "by column instead of a dictionary an item, 124 → 26 µs a list.",
+        "client, 192 → 124 µs a user of a thousand; as one transaction, 37 µs, since `appendfsync always` then syncs "
+        "once (a plain pipeline syncs for every 16 KiB that arrive); the second look compares what is stored before it "
+        "decodes anything; recent items as plain tuples instead of dataclasses, a third off; rows of impressions "
+        "column by column, 124 → 26 µs a list.",
     )
 
 

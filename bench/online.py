@@ -42,6 +42,7 @@ from cascade.online.feast_rows import feature_field, row_key, timestamp_field
 from cascade.online.impressions import ImpressionStream
 from cascade.online.interactions import Event, Interactions, RecentItem
 from cascade.online.materialise import materialise
+from cascade.online.pipelined import PipelinedRedis
 from cascade.online.server import RedisServer, free_port
 from cascade.online.streams import ConsumerGroup
 from services.features.app import load_catalog
@@ -319,13 +320,14 @@ async def _lag(report: Report, shop: LiveShop, server: RedisServer, users: list[
 
 
 async def _traffic(url: str, users: list[str], items: list[str], seconds: float, lists_a_second: int) -> None:
-    client = connect(url, timeout_s=5)
+    client, writer = connect(url, timeout_s=5), PipelinedRedis(url, 5)
     try:
         clicks = _clicks(Interactions(client), users, items, seconds)
-        lists = _lists(ImpressionStream(client, 1_000_000), users, items, seconds, lists_a_second)
+        lists = _lists(ImpressionStream(writer, 1_000_000), users, items, seconds, lists_a_second)
         await asyncio.gather(clicks, lists)
     finally:
         await client.aclose()
+        await writer.aclose()
 
 
 async def _clicks(interactions: Interactions, users: list[str], items: list[str], seconds: float) -> None:
@@ -340,7 +342,7 @@ async def _lists(stream: ImpressionStream, users: list[str], items: list[str], s
     rng, started = random.Random(SEED + 1), time.monotonic()  # noqa: S311
     for number in range(int(20 * seconds) if a_second else 0):
         await asyncio.sleep(max(0.0, started + number / 20 - time.monotonic()))
-        await stream.append([_list(rng, users, items) for _ in range(a_second // 20)])
+        await stream.append([_list(rng, users, items).model_dump_json() for _ in range(a_second // 20)])
 
 
 def _event(rng: random.Random, users: Sequence[str], items: Sequence[str]) -> Event:

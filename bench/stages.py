@@ -44,7 +44,8 @@ def run(report: Report) -> None:
         report.figure("gemm_peak", peak, "GFLOP/s", note="1,024³ float32, NumPy's BLAS, one thread")
         report.say(
             "One thread throughout. A figure is the median of its repeats, each the median of "
-            f"{calls} calls; variants take turns call by call. Weights and items are random."
+            f"{calls} calls; variants take turns of ten calls, so caches are as a busy service "
+            "finds them. Weights and items are random."
         )
         content = synthetic.shop(SIZES[0], SEED)
         ranker = synthetic.ranker(content, SEED, device="cpu")
@@ -154,6 +155,17 @@ def _dlrm(
             [size, *(f"{np.median(each[name]):.3f}" for name in ("plain", "packed")), f"{np.median(ratios):.1f}×",
              f"{np.median(over):.2f}×", f"{np.median(each['packed']) / plain_floor_ms:.2f}×"]
         )  # fmt: skip
+    paused = side_by_side(
+        {"plain": lambda batch: plain.scorer.score(*batch), "packed": lambda batch: ranker.scorer.score(*batch)},
+        each_of(requests),
+        repeats=repeats,
+        calls=max(calls // 4, 20),
+        pause_s=0.002,
+    )
+    report.figure(
+        "dlrm.b1.after_pause", paused["packed"], "ms", note="each call after 2 ms asleep, as a service at low load"
+    )
+    report.figure("dlrm.b1.after_pause.plain", paused["plain"], "ms")
     report.say(
         "## Ranker",
         f"{count} candidates of one request are {plain_flops / 1e6:.1f} MFLOP in the network as it is written, "

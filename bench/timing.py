@@ -11,6 +11,10 @@ from itertools import cycle, islice
 from typing import Any
 
 _AHEAD = 7
+_TURN = 10
+"""calls of a variant before it is the next one's turn"""
+_UNTIMED = 2
+"""calls at the start of a turn that only bring the caches back"""
 
 
 @contextmanager
@@ -34,12 +38,15 @@ def side_by_side(
     *,
     repeats: int,
     calls: int,
+    pause_s: float = 0.0,
 ) -> dict[str, list[float]]:
     """Milliseconds a call of each variant: one median over `calls` a repeat.
 
     inputs: → the arguments of successive calls, made outside the timed part
-    The variants take turns call by call, so that what else the machine does meets all of them alike; each is some
-    inputs ahead of the one before, so that none finds in the caches what another has just fetched.
+    pause_s: time asleep before each call, as a service waits for its next request
+    The variants take turns, some calls each, so that what else the machine does meets all of them alike and each finds
+    the caches as it leaves them itself; each is some inputs ahead of the one before, so that none finds there what
+    another has just fetched.
     """
     medians: dict[str, list[float]] = {name: [] for name in variants}
     for call in variants.values():  # set up what is set up in a first call
@@ -51,12 +58,17 @@ def side_by_side(
         gc.collect()
         gc.disable()
         try:
-            for _ in range(calls):
+            while len(times[next(iter(times))]) < calls:
                 for name, call in variants.items():
-                    argument = next(streams[name])
-                    started = time.perf_counter()
-                    call(argument)
-                    times[name].append(time.perf_counter() - started)
+                    for turn in range(-_UNTIMED, _TURN):
+                        argument = next(streams[name])
+                        if pause_s:
+                            time.sleep(pause_s)
+                        started = time.perf_counter()
+                        call(argument)
+                        taken_s = time.perf_counter() - started
+                        if turn >= 0:
+                            times[name].append(taken_s)
         finally:
             gc.enable()
         for name, taken in times.items():

@@ -1,5 +1,7 @@
 # make up     from nothing to a running recommender; Ctrl-C stops it all
 # make test   every test
+# make bench  measure everything into bench/results/ (an hour; needs wrk); AREAS="filter stages" for some of it
+# make bench-quick  the request path alone, two minutes
 # make chaos  100,000 events while workers and Redis are killed: each is in the Parquet exactly once
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -9,7 +11,7 @@ SHOP   ?=
 # threads that wait for work sleep: on few cores torch's spinning ones take time from those that work
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: up test chaos lint install clean
+.PHONY: up test bench bench-quick chaos lint install clean
 
 up: $(VENV)/.installed
 	$(BIN)/cascade up $(if $(SHOP),--shop "$(SHOP)")
@@ -19,6 +21,12 @@ test: $(VENV)/.installed-dev lint
 
 chaos: $(VENV)/.installed-dev
 	CASCADE_CHAOS_EVENTS=$(or $(EVENTS),100000) $(BIN)/pytest tests/chaos -s
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m bench $(AREAS)
+
+bench-quick: $(VENV)/.installed
+	$(BIN)/python -m bench request_path --quick
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -178,11 +178,11 @@ class Recommender:
     ) -> list[Placed] | None:
         """The list, filter and ranker asked at once; None where it has to be looked for deeper."""
         depth = max(self._budget.candidates, request.k)
-        candidates = self._known(await self._candidates(user, context, depth, trace))
-        everything = request.model_copy(update={"k": len(candidates)})
+        candidates = await self._candidates(user, context, depth, trace)
+        known = self._known(candidates)
         unseen, ranked = await asyncio.gather(
             self._unseen(user.user_id, candidates, trace),
-            self._ranked(user, context, candidates, everything, trace),
+            self._ranked(user, context, known, request.model_copy(update={"k": len(known)}), trace),
         )
         if len(unseen) < request.k and len(candidates) >= depth and depth < self._budget.deeper:
             return None

@@ -9,7 +9,6 @@ import re
 import time
 import uuid
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cascade.serving import context, problems
@@ -18,6 +17,7 @@ from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_ID_HEADER = REQUEST_ID_HEADER.encode()
 _UNMATCHED = "unmatched"
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -35,12 +35,13 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        offered = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        offered = next((value for name, value in scope["headers"] if name == _ID_HEADER), b"").decode("latin-1")
         request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                headers = [one for one in message.get("headers", ()) if one[0] != _ID_HEADER]
+                message["headers"] = [*headers, (_ID_HEADER, request_id.encode("ascii"))]
             await send(message)
 
         id_token = context.request_id.set(request_id)
@@ -139,7 +140,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"").decode("latin-1")
         if declared.isascii() and declared.isdigit() and int(declared) > self.limit:
             problem = problems.body_too_large(self.limit)
             self.metrics.error(problem.kind)

@@ -22,6 +22,8 @@ KEEP_ALIVE_S = 30.0
 """An idle connection is given up after this; shorter than the services' own, so that no call meets a closing one."""
 MAX_ANSWER_BYTES = 16 * 2**20
 
+_LINE = "{}: {}".format
+
 
 class TcpCaller:
     """A pool of connections to one address.
@@ -38,6 +40,7 @@ class TcpCaller:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._prefix = parts.path.rstrip("/")
         self._name = parts.netloc.rpartition("@")[2]
+        self._host_line = f"host: {self._name}"
         self._idle: deque[_Connection] = deque()
         self._slots = asyncio.Semaphore(max_connections)
         self._keep_alive_s = keep_alive_s
@@ -76,11 +79,10 @@ class TcpCaller:
         await asyncio.sleep(0)  # the loop closes the sockets at its next turn, which may be its last
 
     def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        lines = [f"{method} {self._prefix}{path} HTTP/1.1", f"host: {self._name}", f"content-length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines = [f"{method} {self._prefix}{path} HTTP/1.1", self._host_line, f"content-length: {len(body)}"]
+        lines += map(_LINE, headers, headers.values())
         head = "\r\n".join([*lines, "", ""])
-        ends = 4 + len(headers)
-        if (head.count("\r"), head.count("\n"), head.count("\0")) != (ends, ends, 0):
+        if head.count("\r") != len(lines) + 1 or head.count("\n") != len(lines) + 1 or "\0" in head:
             raise ValueError(f"a line break in the path or a header of {method} {path!r}")
         return head.encode("latin-1") + body
 

@@ -353,3 +353,30 @@ async def test_the_factory_reads_the_environment(monkeypatch):
     monkeypatch.setenv("CASCADE_GATEWAY_CANDIDATES", "123")
     assert GatewaySettings().candidates == 123
     assert create_app().state.settings.candidates == 123
+
+
+async def test_beyond_the_bound_requests_are_refused_at_once_and_the_rest_is_served(
+    model_store, open_gateway, services
+):
+    release = asyncio.Event()
+    stages = services.stages
+
+    async def held(request):
+        await release.wait()
+        return await type(stages).retrieve(stages, request)
+
+    stages.retrieve = held
+    async with open_gateway(max_in_flight=3, retrieval_timeout_ms=60_000) as client:
+        ask = [asyncio.create_task(client.post("/v1/recommendations", json={"user_id": f"u{n}"})) for n in range(5)]
+        while sum(task.done() for task in ask) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert (await client.get("/healthz")).status_code == 200
+        click = await client.post("/v1/interactions", json={"user_id": "u", "item_id": "item-04"})
+        assert click.status_code == 202, "clicks have a bound of their own"
+        release.set()
+        answers = [await task for task in ask]
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 429, 429]
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["type"] == "urn:cascade:problem:overloaded"
+        assert (await client.post("/v1/recommendations", json={"user_id": "u"})).status_code == 200

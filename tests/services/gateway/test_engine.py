@@ -254,3 +254,34 @@ async def test_a_list_holds_no_item_twice_and_none_that_was_met(make_recommender
     assert not stages.met & set(shown)
     asked = {"features", "retrieval"} | ({"ranker"} if shown else set())
     assert set(answer.degraded) == down & asked
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+@given(
+    met=strategies.sets(strategies.integers(0, 29)),
+    down=strategies.sets(strategies.sampled_from(["features", "retrieval", "filter", "ranker"])),
+    strange=strategies.booleans(),
+    k=strategies.integers(1, 30),
+)
+async def test_asked_at_once_filter_and_ranker_give_the_same_list(make_recommender, stages, met, down, strange, k):
+    stages.met = {f"item-{number:02}" for number in met}
+    stages.failing = {stage: StageDown(stage, "x") for stage in down}
+    stages.extra_candidates = ["not in the catalog"] if strange else []
+    lists = []
+    for overlap in (False, True):
+        for asked in (stages.retrievals, stages.filters, stages.ranks, stages.impressions):
+            asked.clear()
+        answer = await make_recommender(overlap=overlap).recommend(ask(k=k), "r")
+        lists.append((ids(answer), set(answer.degraded)))
+    one_after_the_other, at_once = lists
+    assert one_after_the_other[0] == at_once[0]
+    # Where all was met, the ranker is asked at once and would not have been afterwards.
+    assert one_after_the_other[1] <= at_once[1] <= one_after_the_other[1] | (down & {"ranker"})
+
+
+async def test_asked_at_once_only_where_nothing_is_drawn(make_recommender, stages):
+    await make_recommender(overlap=True).recommend(ask(k=5), "r")
+    assert stages.ranks[-1].k == 20
+    await make_recommender(overlap=True).recommend(ask(k=5, diversity=True, seed=1), "r")
+    assert stages.ranks[-1].k == 5
+    assert stages.ranks[-1].diversity is not None

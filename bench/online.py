@@ -290,7 +290,7 @@ def _ceiling(report: Report, shop: LiveShop, server: RedisServer, users: list[st
         "met, twice, because whoever pushes looks again whether the items went on meanwhile.",
         "What was changed, measured on a busy machine while it was written: pushes in Feast's format without its "
         "client, 192 → 124 µs a user of a thousand; in one step instead of a pipeline, 37 µs, since `appendfsync "
-        "always` then syncs once (a plain pipeline syncs for every 16 KiB that arrive), and as one command half of that "
+        "always` then syncs once (a pipeline syncs for every 16 KiB that arrive), and as one command half of that "
         "again; the second look compares what is stored before it "
         "decodes anything; recent items as plain tuples instead of dataclasses, a third off; rows of impressions "
         "column by column, 124 → 26 µs a list.",

@@ -105,9 +105,10 @@ class PackedScorer:
 
     def __init__(self, model: Dlrm, items: ItemFeatures) -> None:
         self._config = model.config
-        self._split = DlrmSplit.of(model).numpy()
+        self.split = DlrmSplit.of(model).numpy()
+        """the weights by what they multiply"""
         self._vectors, self._side = pack_items(model, items)
-        self._buffers = _Buffers(self._split)
+        self._buffers = _Buffers(self.split)
         self._lock = threading.Lock()  # of the buffers
 
     @property
@@ -129,8 +130,8 @@ class PackedScorer:
         )
         # NaN and infinity of a damaged network come out as they are: the caller looks for them.
         with self._lock, np.errstate(all="ignore"):
-            vectors = self._split.vectors(categorical, _empty)
-            bottom = continuous @ self._split.bottom_request  # [B, A]
+            vectors = self.split.vectors(categorical, _empty)
+            bottom = continuous @ self.split.bottom_request  # [B, A]
             scores = [np.empty(len(rows), np.float32) for rows in positions]
             for request, rows in enumerate(positions):
                 self._request(vectors[request], bottom[request])
@@ -142,7 +143,7 @@ class PackedScorer:
 
     def _request(self, vectors: Floats, bottom: Floats) -> None:
         """Write the first layers of one request's rows. vectors [Q, D], bottom [A]."""
-        split, widths, buffers = self._split, self._split.widths, self._buffers
+        split, widths, buffers = self.split, self.split.widths, self._buffers
         np.add(split.bottom_item[-1], bottom, out=buffers.first_matrix[-1])
         dense = buffers.over_matrix[: widths.dim]
         np.matmul(vectors.T, split.top_dense_request, out=dense)
@@ -163,7 +164,7 @@ class PackedScorer:
 
     def _rows(self, rows: Places, queries: Floats, scores: Floats) -> None:
         """Probabilities of up to CHUNK rows of the request written last, into `scores` [n]."""
-        split, widths, buffers, count = self._split, self._split.widths, self._buffers, len(rows)
+        split, widths, buffers, count = self.split, self.split.widths, self._buffers, len(rows)
         request_item, dense_item = widths.constant - widths.item, widths.constant
 
         vectors, side = self.gather(rows)

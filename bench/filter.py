@@ -25,7 +25,7 @@ from cascade.online.bloom import Bits, BloomShape, PositionTable
 from cascade.online.connection import connect
 from cascade.online.generations import GENERATIONS, SeenShape
 from cascade.online.interactions import Event, Interactions
-from cascade.online.reader import RedisReader
+from cascade.online.pipelined import PipelinedRedis
 from cascade.online.server import AppendFsync, RedisServer, free_port
 
 CANDIDATES = 300
@@ -61,7 +61,7 @@ async def _run(report: Report) -> None:
         client = connect(server.url, timeout_s=10)
         try:
             await _correctness(report, client)
-            shared = RedisReader(server.url, 10)
+            shared = PipelinedRedis(server.url, 10)
             await _latency(report, client, shared)
             await shared.aclose()
             await _layouts(report, client)
@@ -128,7 +128,7 @@ def _event(user: str, item_id: str) -> Event:
 # Latency
 
 
-async def _latency(report: Report, client: Redis, shared: RedisReader) -> None:
+async def _latency(report: Report, client: Redis, shared: PipelinedRedis) -> None:
     rng = random.Random(SEED)  # noqa: S311
     catalog = [f"item-{number}" for number in range(CATALOG)]
     clicked = rng.sample(catalog, 5000)

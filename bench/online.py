@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import itertools
 import random
 import tempfile
 import time
@@ -37,11 +36,13 @@ from cascade.online.feast_config import (
     ONLINE_FEATURES,
     PROFILE_VIEW,
     feature_store,
+    import_feast,
 )
 from cascade.online.feast_rows import feature_field, row_key, timestamp_field
 from cascade.online.impressions import ImpressionStream
 from cascade.online.interactions import Event, Interactions, RecentItem
 from cascade.online.materialise import materialise
+from cascade.online.pipelined import PipelinedRedis
 from cascade.online.server import RedisServer, free_port
 from cascade.online.streams import ConsumerGroup
 from services.features.app import load_catalog
@@ -62,7 +63,9 @@ GATHERED_LIMIT_S = 240.0
 
 def run(report: Report) -> None:
     """See the module."""
-    warnings.filterwarnings("ignore", category=DeprecationWarning)  # Feast's, of the ibis it uses
+    import_feast()
+    # of the ibis that Feast uses; Feast's import shows them all
+    warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside)
         shop = LiveShop(folder)
@@ -210,7 +213,7 @@ def _steps(report: Report, shop: LiveShop, server: RedisServer, users: list[str]
     with redis.Redis.from_url(server.url) as client:
         group = ConsumerGroup(client, keys.EVENTS, "bench", "bench")
         group.ensure()
-        _fill_stream(client, 50 * len(users), users, items, events=False)  # everyone's recent items are fifty
+        _fill_recent(client, users, items)
         for _ in range(repeats):
             _fill_stream(client, batch, users, items)
             entries = timed("read from the stream", lambda: group.read(batch, 0))
@@ -311,13 +314,14 @@ async def _lag(report: Report, shop: LiveShop, server: RedisServer, users: list[
 
 
 async def _traffic(url: str, users: list[str], items: list[str], seconds: float, lists_a_second: int) -> None:
-    client = connect(url, timeout_s=5)
+    client, writer = connect(url, timeout_s=5), PipelinedRedis(url, 5)
     try:
         clicks = _clicks(Interactions(client), users, items, seconds)
-        lists = _lists(ImpressionStream(client, 1_000_000), users, items, seconds, lists_a_second)
+        lists = _lists(ImpressionStream(writer, 1_000_000), users, items, seconds, lists_a_second)
         await asyncio.gather(clicks, lists)
     finally:
         await client.aclose()
+        await writer.aclose()
 
 
 async def _clicks(interactions: Interactions, users: list[str], items: list[str], seconds: float) -> None:
@@ -332,7 +336,7 @@ async def _lists(stream: ImpressionStream, users: list[str], items: list[str], s
     rng, started = random.Random(SEED + 1), time.monotonic()  # noqa: S311
     for number in range(int(20 * seconds) if a_second else 0):
         await asyncio.sleep(max(0.0, started + number / 20 - time.monotonic()))
-        await stream.append([_list(rng, users, items) for _ in range(a_second // 20)])
+        await stream.append([_list(rng, users, items).model_dump_json() for _ in range(a_second // 20)])
 
 
 def _event(rng: random.Random, users: Sequence[str], items: Sequence[str]) -> Event:
@@ -351,21 +355,27 @@ def _list(rng: random.Random, users: Sequence[str], items: Sequence[str]) -> Imp
     )  # fmt: skip
 
 
-def _fill_stream(client: redis.Redis, count: int, users: list[str], items: list[str], *, events: bool = True) -> None:
-    """Events as the filter's step leaves them for the worker: recent items and entries of the stream.
+def _fill_recent(client: redis.Redis, users: list[str], items: list[str]) -> None:
+    """Everyone's recent items are as many as are kept."""
+    rng, now = random.Random(SEED), int(time.time())  # noqa: S311
+    with client.pipeline(transaction=False) as step:
+        for user in users:
+            met = (RecentItem(now - age, "click", rng.choice(items)).encode() for age in range(keys.RECENT_MAX))
+            step.rpush(keys.recent(user), *met)
+        step.execute()
 
-    events: without them recent items alone, in turn for each user
-    """
-    rng, numbers = random.Random(SEED), itertools.count()  # noqa: S311
+
+def _fill_stream(client: redis.Redis, count: int, users: list[str], items: list[str]) -> None:
+    """Events as the filter's step leaves them for the worker: recent items and entries of the stream."""
+    rng = random.Random(SEED)  # noqa: S311
     for start in range(0, count, 2000):
         with client.pipeline(transaction=False) as step:
             for _ in range(min(2000, count - start)):
                 event = _event(rng, users, items)
-                user = event.user_id if events else users[next(numbers) % len(users)]
-                step.lpush(keys.recent(user), RecentItem(event.timestamp, event.event_type, event.item_id).encode())
-                step.ltrim(keys.recent(user), 0, keys.RECENT_MAX - 1)
-                if events:
-                    step.xadd(keys.EVENTS, event.fields())  # type: ignore[arg-type]
+                recent = RecentItem(event.timestamp, event.event_type, event.item_id).encode()
+                step.lpush(keys.recent(event.user_id), recent)
+                step.ltrim(keys.recent(event.user_id), 0, keys.RECENT_MAX - 1)
+                step.xadd(keys.EVENTS, event.fields())  # type: ignore[arg-type]
             step.execute()
 
 

@@ -1,4 +1,4 @@
-"""Time and peak memory of a piece of work."""
+"""Time, processor time and peak memory of a piece of work."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ SAMPLE_EVERY_S = 0.05
 
 @dataclass
 class Cost:
-    """seconds: wall time. peak_mb: the highest resident set of this process meanwhile, in MiB, sampled."""
+    """seconds: wall time. cpu_seconds: of all threads of this process, and of its children that have ended.
+
+    peak_mb: the highest resident set of this process meanwhile, in MiB, sampled
+    """
 
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_mb: float = 0.0
 
 
@@ -35,7 +39,7 @@ def measured() -> Iterator[Cost]:
                 return
 
     sampler = threading.Thread(target=sample, daemon=True)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), _processor_seconds(process)
     sampler.start()
     try:
         yield cost
@@ -43,3 +47,10 @@ def measured() -> Iterator[Cost]:
         ended.set()
         sampler.join()
         cost.seconds = time.perf_counter() - started
+        cost.cpu_seconds = _processor_seconds(process) - worked
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    spent: float = times.user + times.system + times.children_user + times.children_system
+    return spent

@@ -51,7 +51,7 @@ class Making:
 
     def result(self, *checks: dg.AssetCheckResult) -> dg.MaterializeResult[None]:
         """What the asset returns, with the results of the checks that it makes itself."""
-        cost = {"seconds": round(self.cost.seconds, 2), "peak_memory_mb": round(self.cost.peak_mb)}
+        cost = _shown(self.cost)
         return dg.MaterializeResult(
             metadata={**self.metadata, **cost}, data_version=dg.DataVersion(self.digest), check_results=checks or None
         )
@@ -143,12 +143,19 @@ class Workspace:
                 "made_of": made_of,
                 "made": datetime.now(UTC).isoformat(timespec="seconds"),
                 "run_id": context.run.run_id,
-                "seconds": round(cost.seconds, 2),
-                "peak_memory_mb": round(cost.peak_mb),
+                **_shown(cost),
             }
             (fresh / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2))
         shutil.rmtree(self.checkpoints(asset, digest), ignore_errors=True)
         reporter().finish(asset, f"{cost.peak_mb:,.0f} MB")
+
+
+def _shown(cost: Cost) -> dict[str, float]:
+    return {
+        "seconds": round(cost.seconds, 2),
+        "processor_seconds": round(cost.cpu_seconds, 2),
+        "peak_memory_mb": round(cost.peak_mb),
+    }
 
 
 def known_days(settings: Settings) -> list[date]:

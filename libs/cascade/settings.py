@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     clip_epochs: int | None = Field(None, ge=1, description="epochs of the shop's CLIP; none: the library's default")
     two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
+    training_rows_at_most: int | None = Field(
+        8_000_000,
+        ge=10_000,
+        description="rows that a full training learns from, over all its epochs; it ends there, even within its first",
+    )
+    training_threads: int = Field(2, ge=1, description="threads of the CPU that train and judge a model")
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
     auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
     evaluation_rows: int = Field(3_000, ge=100, description="interactions that an evaluation samples")

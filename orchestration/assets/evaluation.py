@@ -10,6 +10,7 @@ from cascade.data.generator import Shop
 from cascade.features.item_table import ItemTable
 from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from orchestration.assets.features import ROWS, evaluation_rows
 from orchestration.assets.training import candidate_index, dlrm, two_tower
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
@@ -20,7 +21,7 @@ REPORT = "evaluation.json"
 @dg.asset(
     group_name="evaluation",
     code_version="2",
-    deps=[two_tower, candidate_index, dlrm],
+    deps=[two_tower, candidate_index, dlrm, evaluation_rows],
     metadata=reads("evaluation_rows", "seed", "event_weights"),
     kinds={"numpy"},
 )
@@ -49,6 +50,8 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
             max_rows=settings.evaluation_rows,
             seed=settings.seed,
             weights=settings.event_weights,
+            threads=settings.training_threads,
+            rows_file=workspace.folder("evaluation_rows") / ROWS,
             progress=lambda stage: context.log.info(f"evaluation: {stage}"),
         )
         summary = {

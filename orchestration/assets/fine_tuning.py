@@ -115,6 +115,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 _fine_tuning(workspace).two_tower,
                 seed=seed_of(workspace.settings.seed, day),
                 checkpoint_dir=workspace.checkpoints("fine_tuned_two_tower", making.digest),
+                threads=workspace.settings.training_threads,
                 progress=making.report,
             )
             model.save(making.folder / MODEL)
@@ -184,6 +185,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 _fine_tuning(workspace).dlrm,
                 seed=seed,
                 checkpoint_dir=workspace.checkpoints("fine_tuned_dlrm", making.digest),
+                threads=workspace.settings.training_threads,
                 progress=making.report,
             )
             model.save(making.folder / MODEL)

@@ -19,7 +19,7 @@ from orchestration.assets.embeddings import SHOP_CLIP, image_embeddings, text_em
 from orchestration.assets.features import popularity
 from orchestration.assets.raw import ITEMS_DIGEST, catalog
 from orchestration.assets.release import gateway_bundle, ranker_bundle, retrieval_bundle
-from orchestration.assets.training import candidate_index, item_table, two_tower
+from orchestration.assets.training import candidate_index, item_table, two_tower, user_queries
 from orchestration.lineage import INDEX, current_catalog
 from orchestration.lineage import ITEMS as TABLE
 from orchestration.provenance import reads
@@ -30,7 +30,7 @@ _SHOWN = 20
 
 @dg.asset(
     group_name="fine_tuning",
-    code_version="1",
+    code_version="2",
     deps=[catalog, text_embeddings, image_embeddings, item_table, two_tower, candidate_index],
     metadata=reads("text_encoder", "image_encoder", "recall_target", "seed"),
     check_specs=[
@@ -66,7 +66,13 @@ def new_items(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
         )
         making.report(1, 2)
         vectors = tower.predict(table.categorical, table.continuous, table.image, table.text)
-        index, choice = build_index(vectors, settings.recall_target, source=tower.fingerprint(), seed=settings.seed)
+        index, choice = build_index(
+            vectors,
+            settings.recall_target,
+            queries=user_queries(workspace, settings.seed),
+            source=tower.fingerprint(),
+            seed=settings.seed,
+        )
         table.save(making.folder / TABLE)
         index.save(making.folder / INDEX)
         fresh = table.positions(change.added)

@@ -24,6 +24,9 @@ from orchestration.provenance import reads
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cascade.index.build import IndexChoice
     from cascade.training.loop import LoopConfig, TrainingReport
 
 
@@ -83,9 +86,9 @@ def evaluation_set(
 
 @dg.asset(
     group_name="training",
-    code_version="1",
+    code_version="2",
     deps=[training_set],
-    metadata=reads("two_tower_epochs", "seed"),
+    metadata=reads("two_tower_epochs", "training_rows_at_most", "seed"),
     kinds={"torch"},
 )
 def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
@@ -104,9 +107,10 @@ def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             judged,
             ItemTable.load(workspace.folder("item_table")),
             TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS)),
-            replace(training, loop=_with_epochs(training.loop, settings.two_tower_epochs)),
+            replace(training, loop=_budgeted(training.loop, settings.two_tower_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("two_tower"),
+            threads=settings.training_threads,
             progress=making.report,
         )
         model.save(making.folder)
@@ -138,7 +142,7 @@ def item_vectors(
 
 @dg.asset(
     group_name="training",
-    code_version="1",
+    code_version="2",
     deps=[item_vectors, evaluation_set],
     metadata=reads("recall_target", "seed"),
     kinds={"faiss"},
@@ -146,7 +150,7 @@ def item_vectors(
 def candidate_index(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
-    """The FAISS index over the catalog, of the kind that reaches the recall target."""
+    """The FAISS index over the catalog, of the kind that reaches the recall target for what users ask."""
     from cascade.index.build import build_index
     from cascade.models.two_tower import TwoTower
 
@@ -154,17 +158,49 @@ def candidate_index(
     with workspace.making(context) as making:
         source = TwoTower.load(workspace.folder("two_tower")).candidate.fingerprint()
         vectors = load_vectors(workspace.folder("item_vectors"))
-        index, choice = build_index(vectors, settings.recall_target, source=source, seed=settings.seed)
+        queries = user_queries(workspace, settings.seed)
+        index, choice = build_index(vectors, settings.recall_target, queries=queries, source=source, seed=settings.seed)
         index.save(making.folder)
-        making.metadata |= {"kind": choice.kind, "recall": choice.recall, "reason": choice.reason}
+        making.metadata |= about_index(choice, len(queries))
     return making.result()
+
+
+def user_queries(workspace: Workspace, seed: int, count: int = 512) -> "NDArray[np.float32]":
+    """What users ask the index: evaluation rows, sampled by the seed, through the query tower, float32 [count, 64].
+
+    Users lie otherwise than items in the common space, so an index is tuned and judged by these.
+    """
+    from cascade.models.two_tower import TwoTower
+
+    rows = TrainingSet.load(workspace.folder("evaluation_set"))
+    some = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    user = rows.take(some).user
+    return TwoTower.load(workspace.folder("two_tower")).query.predict(user.categorical, user.continuous)
+
+
+def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
+    """What was chosen, why, and what else was tried, for the page of an asset."""
+    lines = [
+        f"| {trial.structure} | {trial.effort} | {trial.recall:.4f} | {trial.microseconds / 1000:.2f} | "
+        f"{'reaches it' if trial.reached else 'does not'} |"
+        for trial in choice.tried
+    ]
+    head = ["| structure | effort | recall | about ms | target |", "| --- | --- | ---: | ---: | --- |"]
+    return {
+        "kind": choice.kind,
+        "recall": choice.recall,
+        "queries": queries,
+        "reason": choice.reason,
+        "parameters": dg.MetadataValue.json(choice.parameters),
+        **({"tried": dg.MetadataValue.md("\n".join([*head, *lines]))} if lines else {}),
+    }
 
 
 @dg.asset(
     group_name="training",
-    code_version="1",
+    code_version="2",
     deps=[training_set],
-    metadata=reads("dlrm_epochs", "seed"),
+    metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
     kinds={"torch"},
 )
 def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
@@ -190,9 +226,10 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
                 len(ITEM_CONTINUOUS),
                 len(CONTEXT_CONTINUOUS),
             ),
-            replace(training, loop=_with_epochs(training.loop, settings.dlrm_epochs)),
+            replace(training, loop=_budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
+            threads=settings.training_threads,
             progress=making.report,
         )
         model.save(making.folder)
@@ -214,8 +251,9 @@ def _transforms(workspace: Workspace) -> tuple[UserTransform, ItemTransform, Con
     )
 
 
-def _with_epochs(loop: "LoopConfig", epochs: int | None) -> "LoopConfig":
-    return loop if epochs is None else replace(loop, epochs=epochs)
+def _budgeted(loop: "LoopConfig", epochs: int | None, rows: int | None) -> "LoopConfig":
+    """The library's loop within what the settings allow."""
+    return replace(loop, epochs=loop.epochs if epochs is None else epochs, rows_at_most=rows)
 
 
 def _summary(report: "TrainingReport") -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from cascade.features.seen import Seen, seen_in
+from cascade.features.seen import devices_seen, items_seen, users_seen
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from orchestration.assets.features import INTERACTIONS, limits
 from orchestration.provenance import reads
@@ -17,10 +17,10 @@ def user_transform(
 ) -> dg.MaterializeResult[None]:
     """User, gender, age bucket and top category to rows; age standardised."""
     with workspace.making(context) as making:
-        seen = _seen(workspace)
-        transform = UserTransform.fit(seen.users, workspace.dataset.items().column("category_l1").to_pylist())
+        users = users_seen(workspace.dataset, workspace.split().train, limits=limits(workspace))
+        transform = UserTransform.fit(users, workspace.dataset.items().column("category_l1").to_pylist())
         transform.save(making.folder)
-        making.metadata |= {"users": len(seen.users), "cardinalities": list(transform.cardinalities)}
+        making.metadata |= {"users": len(users), "cardinalities": list(transform.cardinalities)}
     return making.result()
 
 
@@ -30,10 +30,10 @@ def item_transform(
 ) -> dg.MaterializeResult[None]:
     """Item and categories to rows; log-price standardised. An item that training never saw has no row of its own."""
     with workspace.making(context) as making:
-        seen = _seen(workspace)
-        transform = ItemTransform.fit(workspace.dataset.items(), seen.item_ids.to_pylist())
+        item_ids = items_seen(workspace.dataset, workspace.split().train, limits=limits(workspace))
+        transform = ItemTransform.fit(workspace.dataset.items(), item_ids.to_pylist())
         transform.save(making.folder)
-        making.metadata |= {"items": len(seen.item_ids), "cardinalities": list(transform.cardinalities)}
+        making.metadata |= {"items": len(item_ids), "cardinalities": list(transform.cardinalities)}
     return making.result()
 
 
@@ -43,11 +43,8 @@ def context_transform(
 ) -> dg.MaterializeResult[None]:
     """Device to a row; hour and weekday to sines and cosines."""
     with workspace.making(context) as making:
-        transform = ContextTransform.fit(_seen(workspace).devices)
+        devices = devices_seen(workspace.dataset, workspace.split().train, limits=limits(workspace))
+        transform = ContextTransform.fit(devices)
         transform.save(making.folder)
         making.metadata |= {"cardinalities": list(transform.cardinalities)}
     return making.result()
-
-
-def _seen(workspace: Workspace) -> Seen:
-    return seen_in(workspace.dataset, workspace.split().train, limits=limits(workspace))

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from cascade.online.connection import answers, connect
 from cascade.online.generations import SeenShape
 from cascade.online.interactions import Interactions
-from cascade.online.reader import RedisReader
+from cascade.online.pipelined import PipelinedRedis
 from cascade.serving.app import create_service_app
 from cascade.serving.limit import ConcurrencyLimit
 from services.filter import routes
@@ -30,7 +30,7 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
         # One connection more than slots, so that readiness is not starved under load.
         url, timeout_s = settings.redis_url.get_secret_value(), settings.redis_timeout_ms / 1000
         client = connect(url, timeout_s=timeout_s, max_connections=settings.redis_connections + 1)
-        reader = RedisReader(url, timeout_s)
+        reader = PipelinedRedis(url, timeout_s)
         try:
             interactions = Interactions(
                 client,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -50,13 +50,12 @@ class Catalog:
         """Some id to show as an example; None for an empty catalog."""
         return next(iter(self._items), None)
 
-    def split(self, item_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    def split(self, item_ids: list[str]) -> tuple[list[str], list[str]]:
         """Ids the catalog holds and ids it does not, each in the order received."""
-        known: list[str] = []
-        unknown: list[str] = []
-        for item_id in item_ids:
-            (known if item_id in self._items else unknown).append(item_id)
-        return known, unknown
+        strange = set(item_ids).difference(self._items)  # a look-up an id, none of them in Python
+        if not strange:
+            return item_ids, []
+        return [one for one in item_ids if one not in strange], [one for one in item_ids if one in strange]
 
     def page(self, query: ItemQuery, offset: int, limit: int) -> tuple[list[Item], int]:
         """One page of the items that match, in the catalog's order, and the number of all that match."""

@@ -14,6 +14,7 @@ from cascade.api.gateway import Stage
 from cascade.errors import CascadeError
 from cascade.online.connection import answers, connect
 from cascade.online.impressions import ImpressionStream
+from cascade.online.pipelined import PipelinedRedis
 from cascade.online.popular import PopularItems as PopularInRedis
 from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.calls import Caller
@@ -38,6 +39,8 @@ from services.gateway.telemetry import Telemetry
 
 BUNDLE = "gateway"
 _STATE_TIMEOUT_S = 0.5
+_IMPRESSIONS_LINGER_S = 0.02
+"""Lists shown within this time are written together, at a tenth of what each by itself would take."""
 _WARM_UP_USER = "cascade-warm-up"
 
 StateProbe = Callable[[], Awaitable[str]]
@@ -195,9 +198,14 @@ def _clients(settings: GatewaySettings, callers: Callers, stack: AsyncExitStack)
 
 def _impressions(settings: GatewaySettings, telemetry: Telemetry, stack: AsyncExitStack) -> ImpressionLog:
     # A connection of its own: a slow write holds up no read.
-    stream = ImpressionStream(_redis(settings, stack, connections=1), settings.impressions_kept)
+    redis = PipelinedRedis(settings.redis_url.get_secret_value(), settings.redis_timeout_ms / 1000)
+    stack.push_async_callback(redis.aclose)
     impressions = ImpressionLog(
-        stream.append, telemetry, bound=settings.impressions_queue, drain_s=settings.impressions_drain_s
+        ImpressionStream(redis, settings.impressions_kept).append,
+        telemetry,
+        bound=settings.impressions_queue,
+        linger_s=_IMPRESSIONS_LINGER_S,
+        drain_s=settings.impressions_drain_s,
     )
     stack.push_async_callback(impressions.aclose)
     return impressions

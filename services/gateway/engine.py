@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import orjson
+
 from cascade.api.common import Context, UserFeatures
 from cascade.api.filter import FilterRequest
 from cascade.api.gateway import (
@@ -23,7 +25,6 @@ from cascade.api.gateway import (
     StageVersion,
     Timings,
 )
-from cascade.api.impressions import Impression, ImpressionItem
 from cascade.api.ranker import Diversity, RankRequest
 from cascade.api.retrieval import RetrieveRequest
 from services.gateway.catalog import Catalog
@@ -189,7 +190,7 @@ class Recommender:
         return [placed for placed in ranked if placed.item_id in left][: request.k]
 
     async def _candidates(self, user: UserFeatures, context: Context, count: int, trace: Trace) -> list[str]:
-        request = RetrieveRequest(user=user, context=context, k=count)
+        request = RetrieveRequest(user=user, context=context, k=count, with_scores=False)
         found = await self._ask("retrieval", lambda: self._ports.retriever.retrieve(request), trace)
         if found is None:
             with trace.timed("retrieval"):
@@ -236,7 +237,7 @@ class Recommender:
         item = self._catalog.get(placed.item_id)
         if item is None:
             raise KeyError(placed.item_id)
-        return RecommendedItem(**item.__dict__, score=placed.score)
+        return RecommendedItem.of(item, placed.score)
 
     async def _ask(self, stage: Stage, call: Callable[[], Awaitable[Answer]], trace: Trace) -> Answer | None:
         """The stage's answer within its time; None, and the stage named as degraded, when there is none.
@@ -258,18 +259,26 @@ class Recommender:
         return None
 
 
-def _impression(request_id: str, user_id: str, context: Context, shown: Sequence[Placed], trace: Trace) -> Impression:
-    return Impression(
-        request_id=request_id,
-        user_id=user_id,
-        timestamp=context.timestamp,
-        device_type=context.device_type,
-        items=[
-            ImpressionItem(item_id=placed.item_id, position=position, score=placed.score, propensity=placed.propensity)
-            for position, placed in enumerate(shown)
-        ],
-        versions={stage: answered.version for stage, answered in trace.versions.items()},
-        tracks={stage: answered.track for stage, answered in trace.versions.items()},
+def _impression(request_id: str, user_id: str, context: Context, shown: Sequence[Placed], trace: Trace) -> bytes:
+    """The JSON of an api.impressions.Impression, written directly: every value was validated where it came in."""
+    return orjson.dumps(
+        {
+            "request_id": request_id,
+            "user_id": user_id,
+            "timestamp": context.timestamp,
+            "device_type": context.device_type,
+            "items": [
+                {
+                    "item_id": placed.item_id,
+                    "position": position,
+                    "score": placed.score,
+                    "propensity": placed.propensity,
+                }
+                for position, placed in enumerate(shown)
+            ],
+            "versions": {stage: answered.version for stage, answered in trace.versions.items()},
+            "tracks": {stage: answered.track for stage, answered in trace.versions.items()},
+        }
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Literal, Protocol
 
-from cascade.api.impressions import Impression
 from cascade.online.errors import OnlineStoreDown
 from cascade.serving.logging import get_logger
 
@@ -37,29 +36,32 @@ class ImpressionLog:
     append: writes a batch; raises OnlineStoreDown
     bound: most impressions that wait
     batch: most impressions of one write
+    linger_s: how long the first of a batch waits for company, in seconds
     drain_s: how long `aclose` goes on writing, in seconds
     """
 
     def __init__(
         self,
-        append: Callable[[Sequence[Impression]], Awaitable[None]],
+        append: Callable[[Sequence[bytes]], Awaitable[None]],
         observer: ImpressionObserver,
         *,
         bound: int,
         batch: int = 256,
+        linger_s: float = 0.0,
         drain_s: float = 1.0,
     ) -> None:
         self._append = append
         self._observer = observer
-        self._waiting: asyncio.Queue[Callable[[], Impression]] = asyncio.Queue(bound)
+        self._waiting: asyncio.Queue[Callable[[], bytes]] = asyncio.Queue(bound)
         self._batch = batch
+        self._linger_s = linger_s
         self._drain_s = drain_s
-        self._writing: list[Callable[[], Impression]] = []
+        self._writing: list[Callable[[], bytes]] = []
         self._store_is_down = False
         self._closed = False
         self._task = asyncio.create_task(self._write(), name="write impressions")
 
-    def shown(self, make: Callable[[], Impression]) -> None:
+    def shown(self, make: Callable[[], bytes]) -> None:
         """Take an impression, or shed it; returns at once and never raises. It is made when it is written."""
         if self._closed:
             self._observer.impressions_shed(1, "closing")
@@ -86,6 +88,8 @@ class ImpressionLog:
     async def _write(self) -> None:
         while True:
             self._writing = [await self._waiting.get()]
+            if self._linger_s > 0 and not self._closed:
+                await asyncio.sleep(self._linger_s)
             while len(self._writing) < self._batch and not self._waiting.empty():
                 self._writing.append(self._waiting.get_nowait())
             count = len(self._writing)

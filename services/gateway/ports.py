@@ -16,7 +16,6 @@ from typing import Protocol
 from cascade.api.common import UserFeatures
 from cascade.api.filter import FilterRequest, FilterResponse, SeenRequest, SeenResponse
 from cascade.api.gateway import Stage
-from cascade.api.impressions import Impression
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
 from cascade.errors import CascadeError
@@ -127,8 +126,9 @@ class PopularItems(Protocol):
 class Impressions(Protocol):
     """Where lists that were shown are logged."""
 
-    def shown(self, make: Callable[[], Impression]) -> None:
-        """Take note; returns at once and never raises. The message is made later, off the answer's way."""
+    def shown(self, make: Callable[[], bytes]) -> None:
+        """Take note; returns at once and never raises. The message (JSON of api.impressions.Impression) is made later,
+        off the answer's way."""
 
 
 class Observer(Protocol):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi import FastAPI
 
+from cascade.index.gpu import on_gpu
 from cascade.serving.app import create_service_app
 from cascade.serving.batching import MicroBatcher
 from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
@@ -29,6 +31,8 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
 
     def load(path: Path) -> RetrievalArtifacts:
         bundle = RetrievalArtifacts.load(path, settings.threads, settings.device)
+        if settings.device != "cpu":
+            bundle = replace(bundle, index=on_gpu(bundle.index))
         limit_torch(settings.threads)
         return bundle
 

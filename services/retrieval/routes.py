@@ -31,7 +31,7 @@ async def _answer(query: Query, request: Request) -> JsonResponse:
     return JsonResponse(
         {
             "item_ids": found.item_ids,
-            "scores": found.scores,
+            "scores": [] if isinstance(query, RetrieveRequest) and not query.with_scores else found.scores,
             "version": found.version,
             "track": found.track,
             "timing": {"queue_ms": batched.queue_ms, "compute_ms": batched.compute_ms},

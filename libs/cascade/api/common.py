@@ -14,6 +14,12 @@ MAX_TIMESTAMP_S = 4_102_444_800  # 2100-01-01
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A shop's own user or item id: any text without control characters."""
 
+CandidateIds = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]], Field(max_length=MAX_CANDIDATES)
+]
+"""Ids that come from a bundle. Their characters were checked when the shop's data was: 300 matches a request cost as
+much as parsing it."""
+
 Timestamp = Annotated[int, Field(ge=0, le=MAX_TIMESTAMP_S, description="UTC seconds since 1970")]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0, description="milliseconds")]

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cascade.api.common import MAX_CANDIDATES, EventType, Id, Message, StageTiming, Timestamp
+from cascade.api.common import CandidateIds, EventType, Id, Message, StageTiming, Timestamp
 
 
 class FilterRequest(Message):
     """POST /v1/filter: which of these items has the user not seen lately?"""
 
     user_id: Id
-    item_ids: Annotated[list[Id], Field(max_length=MAX_CANDIDATES)]
+    item_ids: CandidateIds
 
 
 class FilterResponse(Message):

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from cascade.api.common import (
     MAX_CANDIDATES,
+    CandidateIds,
     Context,
-    Id,
     Message,
     Probability,
     StageTiming,
@@ -33,7 +33,7 @@ class RankRequest(Message):
 
     user: UserFeatures
     context: Context
-    item_ids: Annotated[list[Id], Field(max_length=MAX_CANDIDATES)]
+    item_ids: CandidateIds
     k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = 10
     diversity: Diversity | None = None
 

@@ -15,6 +15,7 @@ class RetrieveRequest(Message):
     user: UserFeatures
     context: Context
     k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = 300
+    with_scores: bool = Field(default=True, description="whether the answer holds the scores; without, they are empty")
 
 
 class SimilarRequest(Message):

@@ -34,13 +34,38 @@ def seen_in(dataset: InteractionSource, days: Collection[dt.date], *, limits: Qu
 
     Raises FeatureInputError when a day is not in the dataset.
     """
+    return Seen(
+        users_seen(dataset, days, limits=limits),
+        items_seen(dataset, days, limits=limits),
+        devices_seen(dataset, days, limits=limits),
+    )
+
+
+def users_seen(dataset: InteractionSource, days: Collection[dt.date], *, limits: QueryLimits | None = None) -> pa.Table:
+    """`Seen.users` alone: one column of the days' rows is read."""
+    return _distinct(_USERS, dataset, days, limits)
+
+
+def items_seen(dataset: InteractionSource, days: Collection[dt.date], *, limits: QueryLimits | None = None) -> pa.Array:
+    """`Seen.item_ids` alone."""
+    return _distinct(_ITEMS, dataset, days, limits).column("item_id").combine_chunks()
+
+
+def devices_seen(
+    dataset: InteractionSource, days: Collection[dt.date], *, limits: QueryLimits | None = None
+) -> pa.Table:
+    """`Seen.devices` alone."""
+    return _distinct(_DEVICES, dataset, days, limits)
+
+
+def _distinct(
+    query: str, dataset: InteractionSource, days: Collection[dt.date], limits: QueryLimits | None
+) -> pa.Table:
     files = {"files": files_of(dataset, days), "negative": list(NEGATIVE_EVENT_TYPES)}
     with session(limits) as connection:
-        connection.register("users_given", dataset.users())
-        users = connection.execute(_USERS, files).to_arrow_table()
-        items = connection.execute(_ITEMS, files).to_arrow_table()
-        devices = connection.execute(_DEVICES, files).to_arrow_table()
-    return Seen(users, items.column("item_id").combine_chunks(), devices)
+        if query is _USERS:
+            connection.register("users_given", dataset.users())
+        return connection.execute(query, files).to_arrow_table()
 
 
 _USERS = """

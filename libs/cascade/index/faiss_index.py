@@ -1,22 +1,18 @@
-"""Search by FAISS.
-
-FAISS is imported on first use, so that a process that never searches does not load it. It may share its OpenMP
-with torch, where setting one's threads sets the other's; so the number of threads is an argument of the index,
-set around each search in the thread that searches (OpenMP keeps it per thread) and put back after it.
-"""
+"""Search by FAISS, whatever the structure inside (structures.py builds those that are not flat)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascade.files import replacing
-from cascade.index.errors import IndexBackendError, IndexFileError
+from cascade.index.errors import IndexFileError
 from cascade.index.interface import CandidateIndex, Floats, Positions, checked
+from cascade.index.library import faiss_library, omp_threads
 
 INDEX_FILE = "index.faiss"
 
@@ -34,11 +30,16 @@ class FaissIndex(CandidateIndex):
         """of each search; None leaves FAISS's own choice"""
         self._parameters = parameters or {}
 
+    @property
+    def faiss(self) -> Any:
+        """The FAISS object itself."""
+        return self._index
+
     @classmethod
     def flat(cls, vectors: Floats, threads: int | None = None) -> FaissIndex:
         """All vectors, compared one by one: exact."""
         array = checked(vectors, None, "vectors")
-        index = _faiss().IndexFlatIP(array.shape[1])
+        index = faiss_library().IndexFlatIP(array.shape[1])
         index.add(array)
         return cls(index, threads, {"structure": "flat"})
 
@@ -61,11 +62,27 @@ class FaissIndex(CandidateIndex):
         """Give a loaded index the parameters its header kept."""
         self._parameters = dict(parameters)
 
+    def set_effort(self, effort: Mapping[str, int]) -> None:
+        """How thorough a search is, by FAISS's own names (`nprobe`, `efSearch`, `k_factor_rf`); saved with the index.
+
+        Not while another thread searches: it belongs to the build.
+        """
+        space = faiss_library().ParameterSpace()
+        for name, value in effort.items():
+            space.set_index_parameter(self._index, name, value)
+        self._parameters |= effort
+
     def _search(self, queries: Floats, k: int) -> tuple[Floats, Positions]:
-        with _threads(self.threads):
+        with omp_threads(self.threads):
             scores, positions = self._index.search(queries, k)
-        if k > self.count:
-            scores[positions < 0] = -np.inf
+        return self._padded(scores, positions)
+
+    @staticmethod
+    def _padded(scores: Floats, positions: NDArray[np.int64]) -> tuple[Floats, Positions]:
+        """FAISS's answer, -inf where it has none: k beyond the catalog, or lists with fewer than k between them."""
+        missing = positions < 0
+        if missing.any():
+            scores[missing] = -np.inf
         return scores, positions.astype(np.int32)
 
     def _reconstruct(self, position: int) -> Floats:
@@ -74,7 +91,7 @@ class FaissIndex(CandidateIndex):
 
     def _write(self, folder: Path) -> None:
         with replacing(folder / INDEX_FILE) as beside:
-            _faiss().write_index(self._index, str(beside))
+            faiss_library().write_index(self._index, str(beside))
 
     @classmethod
     def read(cls, folder: Path, threads: int | None) -> FaissIndex:
@@ -83,29 +100,6 @@ class FaissIndex(CandidateIndex):
         if not path.is_file():
             raise IndexFileError(f"{path} is missing; build the index again")
         try:
-            return cls(_faiss().read_index(str(path)), threads)
+            return cls(faiss_library().read_index(str(path)), threads)
         except RuntimeError as error:
             raise IndexFileError(f"{path} is damaged ({error}); build the index again") from error
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Search with this many threads, and leave OpenMP as it was: torch may share it."""
-    if count is None:
-        yield
-        return
-    faiss = _faiss()
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise IndexBackendError("FAISS is not installed; install the extra `retrieval` or `gpu`") from error
-    return faiss

@@ -27,7 +27,9 @@ FeatureValue = str | float | None
 _STRING = 2  # ValueType.STRING
 _KEY = struct.pack(f"<III{len(ENTITY)}sI", 1, _STRING, len(ENTITY), ENTITY.encode(), _STRING)
 _PROJECT = PROJECT.encode()
-_CHUNK = 2000
+_CHUNK = 500
+"""Rows of a transaction: it takes one sync of the append-only file, where a plain pipeline takes one for every few rows
+that arrive together; and it holds the server for a few milliseconds."""
 
 # KEYS: a user's hash. ARGV: seconds and nanoseconds of the event, then fields and values, "_ts:<view>" the first.
 # Leaves alone what is of a later event. Reading and writing are one step: a push between them would be lost.
@@ -76,7 +78,7 @@ class ViewRows:
 
 
 def write_rows(client: Redis, rows: ViewRows, *, keep_later: bool = True) -> int:
-    """Write them; returns how many were written. Raises what the client raises, some rows being written then.
+    """Write them; returns how many were written. Raises what the client raises, some of them being written then.
 
     keep_later: a row stays where its stored event is later (of the same moment, the new values win: Feast would keep
         the old ones, and a build whose settings were changed would change nothing)
@@ -90,7 +92,7 @@ def write_rows(client: Redis, rows: ViewRows, *, keep_later: bool = True) -> int
     for start in range(0, len(rows.user_ids), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         step: Any  # the client's types know no plain commands
-        with client.pipeline(transaction=False) as step:
+        with client.pipeline(transaction=True) as step:
             if keep_later:
                 script = client.script_load(_WRITE_UNLESS_LATER)
                 for user, moment, values in zip(rows.user_ids[chunk], rows.moments[chunk], parts[chunk], strict=True):

@@ -106,7 +106,7 @@ class RecentItem(NamedTuple):
 
 
 class Reader(Protocol):
-    """What reads a user's seen items: a client, or a RedisReader."""
+    """What reads a user's seen items: a client, or a PipelinedRedis."""
 
     async def get(self, key: str) -> bytes | None:
         """The value of a string."""

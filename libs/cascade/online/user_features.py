@@ -9,7 +9,7 @@ from pathlib import Path
 from cascade.api.common import UserFeatures
 from cascade.online.errors import FeatureStoreNotReady
 from cascade.online.feast_config import ENTITY, ONLINE_FEATURES, PROJECT, import_feast
-from cascade.online.reader import RedisReader
+from cascade.online.pipelined import PipelinedRedis
 
 
 class FeastUserFeatures:
@@ -21,7 +21,7 @@ class FeastUserFeatures:
 
     def __init__(self, registry: Path, redis_url: str, timeout_s: float = 0.25) -> None:
         self._registry = registry
-        self._reader = RedisReader(redis_url, timeout_s)
+        self._reader = PipelinedRedis(redis_url, timeout_s)
         self._layout: _Layout | None = None
         # Importing Feast takes seconds, which no other request should wait for.
         self._importing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feast")

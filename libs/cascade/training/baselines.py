@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
@@ -58,18 +59,22 @@ class ItemKnn:
 
     def __init__(
         self,
-        user_ids: Sequence[str],
+        user_ids: Sequence[str] | pa.ChunkedArray,
         item_positions: NDArray[np.integer],
         items: int,
         neighbours: int = 200,
     ) -> None:
+        """user_ids: of each interaction; an Arrow column, better dictionary-encoded, where there are millions."""
         if len(user_ids) != len(item_positions):
             raise TrainingInputError(
                 f"there are {len(user_ids)} user ids and {len(item_positions)} items; give one each per interaction"
             )
         self._popularity = Popularity(item_positions, items)
-        names, rows = np.unique(np.asarray(user_ids, dtype=object).astype(str), return_inverse=True)
-        self._rows = {str(name): row for row, name in enumerate(names)}
+        column = user_ids if isinstance(user_ids, pa.ChunkedArray) else pa.chunked_array([user_ids], pa.string())
+        # One dictionary over all chunks: 8 million ids as Python strings would take a gigabyte and minutes to sort.
+        encoded = column.dictionary_encode().combine_chunks()
+        rows, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+        self._rows = {name: row for row, name in enumerate(names)}
         ones = np.ones(len(rows), np.float32)
         self._met = sp.csr_matrix((ones, (rows, item_positions)), shape=(len(names), items))
         self._met.data[:] = 1.0  # met twice counts once
@@ -102,9 +107,8 @@ def _cosine(met: Any) -> Any:
     together = (met.T @ met).tocsr()
     norms = np.sqrt(np.maximum(together.diagonal(), 1.0))
     scale = sp.diags_array(1.0 / norms)
-    similarity = (scale @ together @ scale).tolil()
-    similarity.setdiag(0)
-    cosine = similarity.tocsr()
+    cosine = (scale @ together @ scale).tocsr()
+    cosine = (cosine - sp.diags_array(cosine.diagonal())).tocsr()
     cosine.eliminate_zeros()
     return cosine
 

@@ -15,6 +15,7 @@ from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm, DlrmConfig
 from cascade.training.device import choose_device, torch_threads
+from cascade.training.dlrm_pairs import DlrmPairs
 from cascade.training.errors import TrainingInputError
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import ClickLoss
@@ -86,6 +87,7 @@ class DlrmObjective:
         log_lift = self._sampler.log_lift(item_frequency(train.item_position, self._items.count))
         self._log_lift = log_lift if training.correct_popularity else np.zeros_like(log_lift)  # [I]
         self.model = model.to(device)
+        self._pairs = DlrmPairs(self.model).to(device)
         self._click_loss = ClickLoss()
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
@@ -113,7 +115,9 @@ class DlrmObjective:
             shown = self._shown_rows(len(self._unclicked.item_position), rows, rng)
             shown_items = self._unclicked.item_position[shown].astype(np.int64)
             zeros = torch.zeros(len(shown), device=self._device)
-            logits = torch.cat([logits, self._logits(self._unclicked, shown, shown_items, dropout, rng)])
+            places = np.arange(len(shown))[:, None]
+            drawn = self._logits(self._unclicked, shown, places, shown_items[:, None], dropout, rng)
+            logits = torch.cat([logits, drawn.flatten()])
             # Shown items were chosen by a recommender, not drawn by the sampler: nothing to correct.
             labels, log_lift = torch.cat([labels, zeros]), torch.cat([log_lift, zeros])
             usable = torch.cat([usable, torch.ones_like(zeros)])
@@ -142,42 +146,32 @@ class DlrmObjective:
         dropout: Dropout,
         rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor, IntArray, Tensor]:
-        """Logits, labels, items and weights of clicks and their K negatives, flat [B(1 + K)]."""
+        """Logits, labels, items and weights of clicks with their negatives, flat [pairs]."""
         positives = source.item_position[rows].astype(np.int64)  # [B]
-        negatives = sampler.draw(positives, self._training.negatives_per_click, self._items.count, rng)
-        items = np.concatenate([positives[:, None], negatives.items], axis=1)  # [B, 1 + K]
-        labels = np.zeros(items.shape, np.float32)
-        labels[:, 0] = 1.0
-        usable = np.ones(items.shape, np.float32)
-        usable[:, 1:] = negatives.usable
-        logits = self._logits(source, rows, items.ravel(), dropout, rng)
-        return logits, self._float(labels.ravel()), items.ravel(), self._float(usable.ravel())
+        squares = sampler.squares(positives, self._training.negatives_per_click, self._items.count, rng)
+        logits = self._logits(source, rows, squares.clicks, squares.items, dropout, rng)
+        items = np.broadcast_to(squares.items[:, None], squares.labels.shape)
+        labels, usable = (self._float(part.astype(np.float32)) for part in (squares.labels, squares.usable))
+        return logits.flatten(), labels.flatten(), items.ravel(), usable.flatten()
 
     def _logits(
         self,
         source: TrainingSet,
         rows: IntArray,
+        clicks: IntArray,
         items: IntArray,
         dropout: Dropout,
         rng: np.random.Generator,
     ) -> Tensor:
-        """Each of B rows' user and context with its N items, int64 [B × N] → [B × N]."""
-
-        def each(tensor: Tensor) -> Tensor:
-            return tensor.repeat_interleave(len(items) // len(rows), dim=0)
-
-        item_categorical, item_continuous, image, text = self._items.take(items, dropout.item_ids, rng)
+        """Users and contexts of these rows, by place int64 [S, M], with items int64 [S, N] → float [S, M, N]."""
         user = drop_users(source.user.take(rows), dropout.user_ids, dropout.users, self._unknown, rng)
-        categorical = torch.from_numpy(user.categorical).to(self._device)
-        continuous = torch.from_numpy(user.continuous).to(self._device)
-        where = gather(source.context.categorical, rows, self._device)
-        when = gather(source.context.continuous, rows, self._device)
-        logits: Tensor = self.model(
-            torch.cat([each(categorical), item_categorical, each(where)], dim=1),
-            torch.cat([each(continuous), item_continuous, each(when)], dim=1),
-            image,
-            text,
+        context, at = source.context.take(rows), clicks.ravel()
+        users = self._pairs.users(
+            *(gather(one, at, self._device) for one in (user.categorical, user.continuous)),
+            *(gather(one, at, self._device) for one in (context.categorical, context.continuous)),
         )
+        drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng))
+        logits: Tensor = self._pairs(users.grid(len(clicks)), drawn.grid(len(items)))
         return logits
 
     def _shown_rows(self, count: int, rows: IntArray, rng: np.random.Generator) -> IntArray:

@@ -111,6 +111,7 @@ def evaluate(
     exclude_seen: bool = False,
     threads: int | None = 1,
     weights: EventWeights = EVENT_WEIGHTS,
+    rows_file: Path | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
     """Compare the cascade with popularity, item-kNN and, on a generated shop, the oracle.
@@ -119,12 +120,13 @@ def evaluate(
     the user met before the row's moment, as the filter stage does, and rows whose own item was met before.
     threads: of the models on the CPU.
     weights: those that training and serving use for top_category.
+    rows_file: the evaluation days as `training_rows` wrote them; None: they are computed here.
     Slices: all rows; cold users (the same rows, the user unknown in every feature); each device.
     Raises EvaluationError where there is nothing to evaluate on.
     """
     tell = progress or (lambda stage: None)
     tell("rows")
-    rows, dropped = _evaluation_rows(dataset, eval_days, ranker.items, max_rows, seed, weights)
+    rows, dropped = _evaluation_rows(dataset, eval_days, ranker.items, max_rows, seed, weights, rows_file)
     history = _history(dataset, rows, ranker.items, exclude_seen)
     if exclude_seen:
         fresh = np.array([position not in seen for position, seen in zip(rows.item, history.sets, strict=True)])
@@ -319,11 +321,13 @@ def _evaluation_rows(
     max_rows: int,
     seed: int,
     weights: EventWeights,
+    written: Path | None,
 ) -> tuple[_Rows, int]:
     """A seeded sample of the days' rows with known items, and how many rows had unknown ones."""
     with tempfile.TemporaryDirectory(prefix="cascade-evaluation-") as folder:
-        path = Path(folder) / "rows.parquet"
-        training_rows(dataset, list(days), path, weights=weights)
+        path = written or Path(folder) / "rows.parquet"
+        if written is None:
+            training_rows(dataset, list(days), path, weights=weights)
         table = pq.read_table(path)
     positions = items.positions(table.column("item_id"))
     known = np.flatnonzero(positions >= 0)
@@ -361,15 +365,20 @@ def _history(dataset: Dataset, rows: _Rows, items: ItemTable, needed_as_sets: bo
 
 
 def _baselines(dataset: Dataset, days: Sequence[dt.date], items: ItemTable) -> tuple[Popularity, ItemKnn]:
-    interactions = dataset.interactions(list(days)).select(["user_id", "item_id", "event_type"])
-    negative = pc.is_in(interactions.column("event_type"), pa.array(NEGATIVE_EVENT_TYPES))
-    interactions = interactions.filter(pc.invert(negative))
-    positions = items.positions(interactions.column("item_id"))
-    known = positions >= 0
-    if not known.any():
+    positions, user_ids = [], []
+    for day in sorted(days):  # one at a time, so that memory holds codes of all days and the strings of one
+        interactions = dataset.interactions([day]).select(["user_id", "item_id", "event_type"])
+        negative = pc.is_in(interactions.column("event_type"), pa.array(NEGATIVE_EVENT_TYPES))
+        interactions = interactions.filter(pc.invert(negative))
+        found = items.positions(interactions.column("item_id"))
+        positions.append(found[found >= 0])
+        user_ids.append(interactions.column("user_id").filter(pa.array(found >= 0)).dictionary_encode())
+    met = np.concatenate(positions)
+    if not len(met):
         raise EvaluationError(f"the training days {', '.join(map(str, days))} hold no interaction with a known item")
-    user_ids = interactions.column("user_id").filter(pa.array(known)).to_pylist()
-    return Popularity(positions[known], len(items)), ItemKnn(user_ids, positions[known], len(items))
+    chunks = [chunk for column in user_ids for chunk in column.chunks]
+    column = pa.chunked_array(chunks).unify_dictionaries()
+    return Popularity(met, len(items)), ItemKnn(column, met, len(items))
 
 
 def _device_slices(devices: list[str | None]) -> dict[str, NDArray[np.bool_]]:

@@ -69,6 +69,8 @@ class LoopConfig:
     """epochs without a better validation loss after which to stop; None trains all epochs"""
     weight_decay: float = 0.0
     """decoupled, of all weights but lazily updated tables"""
+    rows_at_most: int | None = None
+    """rows to learn from over all epochs, repeats counted; the schedule fits them. Ends large trainings in time"""
     sparse_from: int = SPARSE_FROM
     """embedding tables of at least this many rows are updated lazily"""
     checkpoint_every: int = 500
@@ -81,6 +83,18 @@ class LoopConfig:
                 f"epochs {self.epochs}, batch {self.batch}, learning rate {self.learning_rate} and checkpoint every "
                 f"{self.checkpoint_every} steps: take at least 1, 2, above 0 and 1"
             )
+        if self.rows_at_most is not None and self.rows_at_most < self.batch:
+            raise TrainingInputError(
+                f"rows at most {self.rows_at_most} is less than a batch of {self.batch}; give at least one batch"
+            )
+
+    def steps(self, rows: int) -> tuple[int, int]:
+        """For a set of this many rows, the steps of an epoch and of the whole training."""
+        per_epoch = math.ceil(rows / self.batch)
+        total = per_epoch * self.epochs
+        if self.rows_at_most is not None:
+            total = min(total, max(1, round(self.rows_at_most / rows * per_epoch)))
+        return per_epoch, total
 
 
 @dataclass
@@ -103,7 +117,7 @@ class TrainingReport:
 
     curve: LossCurve
     epochs: int
-    """epochs run"""
+    """epochs run; the last may have been cut short by `rows_at_most`"""
     best_epoch: int
     """the epoch whose weights were kept, from 1"""
     steps: int
@@ -141,8 +155,7 @@ def train(
     """
     started = time.perf_counter()
     state = _State(objective, config, run, checkpoint_dir)
-    per_epoch = math.ceil(objective.rows / config.batch)
-    total = per_epoch * config.epochs
+    per_epoch, total = config.steps(objective.rows)
     resumed_from = state.resume()
     objective.module.train()
     while state.step < total and not state.stopped:
@@ -156,6 +169,8 @@ def train(
             state.record(float(loss.detach()), total)
             if progress:
                 progress(state.step, total, state.losses[-1])
+            if state.step == total:
+                break
             if state.step % config.checkpoint_every == 0 and state.step % per_epoch:
                 state.save()
         state.end_epoch(epoch + 1)

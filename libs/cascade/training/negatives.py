@@ -80,11 +80,26 @@ class Negatives:
     usable: NDArray[np.bool_]
 
 
-class NegativeSampler(Protocol):
-    """Draws K negatives for each positive of a batch."""
+@dataclass(frozen=True)
+class Squares:
+    """A batch as S squares of M clicks and N items: every click of a square meets every item of it.
 
-    def draw(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Negatives:
-        """int64 [B], K, I → the negatives."""
+    clicks: int64 [S, M], places in the batch; items: int64 [S, N]
+    labels: bool [S, M, N], whether the item is the click's own
+    usable: bool [S, M, N], False where the pair says nothing: a click's item met again as another's, or a filler
+    """
+
+    clicks: Positions
+    items: Positions
+    labels: NDArray[np.bool_]
+    usable: NDArray[np.bool_]
+
+
+class NegativeSampler(Protocol):
+    """Puts a batch's positives against K negatives each."""
+
+    def squares(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Squares:
+        """int64 [B], K, I → every positive once, with K negatives or a little fewer."""
         ...
 
     def log_lift(self, frequency: Doubles) -> Floats:
@@ -93,11 +108,25 @@ class NegativeSampler(Protocol):
 
 
 class InBatchNegatives:
-    """Other rows' items: drawn by popularity, never the row's own positive."""
+    """Other rows' items, so drawn by popularity: clicks in groups of 1 + K by chance, each other's negatives.
 
-    def draw(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Negatives:
-        """int64 [B], K, I → the negatives."""
-        return _apart_from(positives, count, lambda size: positives[rng.integers(0, len(positives), size)])
+    Each click's item is a negative K times, and what is computed of an item or a user serves a whole group; drawn for
+    each click apart, K negatives would be K times the items to gather. A group that holds an item twice has fewer
+    negatives for its clicks.
+    """
+
+    def squares(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Squares:
+        """int64 [B], K, I → ceil(B / (1 + K)) squares, as many clicks as items each."""
+        _require_some(count)
+        side, batch = 1 + count, len(positives)
+        number = -(-batch // side)
+        # The last group is filled up with rows of the first ones, as negatives alone.
+        clicks = np.resize(rng.permutation(batch), number * side).reshape(number, side)
+        chosen = positives[clicks]  # [S, N]
+        labels = np.broadcast_to(np.eye(side, dtype=bool), (number, side, side))
+        usable = (chosen[:, :, None] != chosen[:, None, :]) | labels
+        usable.reshape(-1, side)[batch:] = False
+        return Squares(clicks, chosen, labels, usable)
 
     def log_lift(self, frequency: Doubles) -> Floats:
         """float64 [I] → float32 [I], between -5 and 5.
@@ -110,6 +139,15 @@ class InBatchNegatives:
 
 class UniformNegatives:
     """Any item of the catalog, each as likely, never the row's own positive."""
+
+    def squares(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Squares:
+        """int64 [B], K, I → a square a click, with 1 + K items, its own the first."""
+        drawn = self.draw(positives, count, items, rng)
+        labels = np.zeros((len(positives), 1, 1 + count), bool)
+        labels[:, :, 0] = True
+        usable = np.concatenate([np.ones((len(positives), 1), bool), drawn.usable], axis=1)[:, None]
+        together = np.concatenate([positives[:, None], drawn.items], axis=1)
+        return Squares(np.arange(len(positives))[:, None], together, labels, usable)
 
     def draw(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Negatives:
         """int64 [B], K, I → the negatives."""
@@ -125,8 +163,7 @@ _REDRAWS = 16
 
 def _apart_from(positives: Positions, count: int, draw: Callable[[int], Positions]) -> Negatives:
     """[B, count] draws, those equal to the row's positive drawn again a few times."""
-    if count < 1:
-        raise TrainingInputError(f"{count} negatives for each click were asked for; take at least 1")
+    _require_some(count)
     items = draw(len(positives) * count).reshape(len(positives), count)
     for _ in range(_REDRAWS):
         clash = items == positives[:, None]
@@ -134,6 +171,11 @@ def _apart_from(positives: Positions, count: int, draw: Callable[[int], Position
             break
         items[clash] = draw(int(clash.sum()))
     return Negatives(items, items != positives[:, None])
+
+
+def _require_some(count: int) -> None:
+    if count < 1:
+        raise TrainingInputError(f"{count} negatives for each click were asked for; take at least 1")
 
 
 def drop_ids(categorical: NDArray[np.int32], share: float, rng: np.random.Generator) -> NDArray[np.int32]:

@@ -1,11 +1,13 @@
 """Adam, with the rows of large embedding tables updated only when a batch touches them.
 
 A dense step over 300,000 users × 64 costs as much as the network itself; a batch touches a hundredth of them.
+All other parameters take torch's fused step: one pass over each instead of a dozen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +19,43 @@ SPARSE_FROM = 20_000
 """Tables of at least this many rows get sparse gradients; below, a dense step is quicker."""
 
 
+class RowAdam(torch.optim.Optimizer):
+    """Adam for tables with sparse gradients: moments and weights change in the rows that have a gradient.
+
+    The updates of `torch.optim.SparseAdam` (a test holds them to it): moments decay only when their row is met, the
+    bias correction counts all steps. It gathers each row's moments once and writes them back once, where SparseAdam
+    builds a sparse tensor for each.
+    """
+
+    def __init__(self, tables: Sequence[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        super().__init__(tables, {"lr": lr, "betas": betas, "eps": 1e-8})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of the rows that a gradient names, of those that have one."""
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for table in group["params"]:
+                if table.grad is None:
+                    continue
+                state = self.state[table]
+                if not state:
+                    state["step"] = 0
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+                state["step"] += 1
+                gradient = table.grad.coalesce()
+                rows, values = gradient.indices()[0], gradient.values()  # [R], [R, D]
+                mean = state["exp_avg"].index_select(0, rows).lerp_(values, 1 - first)
+                state["exp_avg"].index_copy_(0, rows, mean)
+                square = state["exp_avg_sq"].index_select(0, rows).mul_(second)
+                square.addcmul_(values, values, value=1 - second)
+                state["exp_avg_sq"].index_copy_(0, rows, square)
+                step = group["lr"] * math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
+                table.index_add_(0, rows, mean.div_(square.sqrt_().add_(group["eps"])), alpha=-step)
+
+
 class LazyAdam:
-    """Adam for a module's trainable parameters, SparseAdam for its large embedding tables.
+    """Adam for a module's trainable parameters, `RowAdam` for its large embedding tables.
 
     Weight decay (decoupled) reaches the former alone: a row's decay would need every row's update."""
 
@@ -35,10 +72,12 @@ class LazyAdam:
         self._dense_names = [name for name, p in named.items() if id(p) not in sparse_ids]
         self._optimisers: list[tuple[list[str], torch.optim.Optimizer]] = []
         if self._dense_names:
-            dense = torch.optim.AdamW([named[name] for name in self._dense_names], lr=rate, weight_decay=weight_decay)
+            dense = torch.optim.AdamW(
+                [named[name] for name in self._dense_names], lr=rate, weight_decay=weight_decay, fused=True
+            )
             self._optimisers.append((self._dense_names, dense))
         if self._sparse_names:
-            sparse = torch.optim.SparseAdam([named[name] for name in self._sparse_names], lr=rate)
+            sparse = RowAdam([named[name] for name in self._sparse_names], lr=rate)
             self._optimisers.append((self._sparse_names, sparse))
 
     def zero_grad(self) -> None:
@@ -65,8 +104,8 @@ class LazyAdam:
             for index, name in enumerate(names):
                 found = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.rpartition("/")[0] == name}
                 if found:
-                    # SparseAdam counts its steps in an int, Adam in a tensor
-                    if isinstance(optimiser, torch.optim.SparseAdam):
+                    # RowAdam counts its steps in an int, Adam in a tensor
+                    if isinstance(optimiser, RowAdam):
                         state[index] = {k: int(v) if k == "step" else v for k, v in found.items()}
                     else:
                         state[index] = found

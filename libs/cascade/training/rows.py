@@ -97,8 +97,8 @@ def data_summary(rows: TrainingSet, items: ItemTable) -> list[int]:
         len(items.item_ids),
         int(np.bitwise_xor.reduce(rows.timestamp)) if len(rows.timestamp) else 0,
         int(rows.timestamp.sum()),
-        int(rows.item_position.astype(np.int64).sum()),
-        int(rows.user.categorical.astype(np.int64).sum()),
+        int(rows.item_position.sum(dtype=np.int64)),
+        int(rows.user.categorical.sum(dtype=np.int64)),
     ]
 
 

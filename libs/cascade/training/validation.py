@@ -22,5 +22,6 @@ def hold_out(rows: TrainingSet, seed: int, share: float = SHARE) -> tuple[Traini
     days = rows.timestamp // DAY_S
     late = np.flatnonzero(days == days.max()) if len(rows) else np.empty(0, np.int64)
     judged = np.sort(np.random.default_rng(seed).choice(late, int(len(late) * share), replace=False))
-    learned = np.setdiff1d(np.arange(len(rows)), judged, assume_unique=True)
-    return rows.take(learned), rows.take(judged)
+    learned = np.ones(len(rows), bool)
+    learned[judged] = False
+    return rows.take(np.flatnonzero(learned)), rows.take(judged)

@@ -15,6 +15,7 @@ from cascade.online import keys
 from cascade.online.connection import connect
 from cascade.online.errors import OnlineStoreDown
 from cascade.online.impressions import ImpressionStream, impression_of
+from cascade.online.pipelined import PipelinedRedis
 
 text = st.text(max_size=20)
 ids = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
@@ -42,14 +43,15 @@ impressions = st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(st.lists(impressions, min_size=1, max_size=4))
 async def test_what_is_appended_is_read_back(redis_url: str, shown: list[Impression]) -> None:
-    client = connect(redis_url)
+    client, writer = connect(redis_url), PipelinedRedis(redis_url, 5)
     try:
         await client.delete(keys.IMPRESSIONS)
-        await ImpressionStream(client, 1000).append(shown)
+        await ImpressionStream(writer, 1000).append([one.model_dump_json() for one in shown])
         entries: Any = await client.xrange(keys.IMPRESSIONS)
         assert [impression_of(fields) for _, fields in entries] == shown
     finally:
         await client.aclose()
+        await writer.aclose()
 
 
 def test_a_payload_is_the_agreed_one() -> None:
@@ -69,22 +71,19 @@ def test_an_entry_that_is_none_is_told(fields: Any) -> None:
 
 
 async def test_the_stream_is_bounded(redis_url: str) -> None:
-    client = connect(redis_url)
+    client, writer = connect(redis_url), PipelinedRedis(redis_url, 5)
     try:
-        stream = ImpressionStream(client, kept=100)
+        stream = ImpressionStream(writer, kept=100)
         one = Impression(request_id="r", user_id="u", timestamp=1, device_type=None, items=[], versions={}, tracks={})
         for _ in range(10):
-            await stream.append([one] * 100)
+            await stream.append([one.model_dump_json()] * 100)
         assert 100 <= await client.xlen(keys.IMPRESSIONS) < 400  # trimmed a node of entries at a time
     finally:
         await client.aclose()
+        await writer.aclose()
 
 
 async def test_a_store_that_is_gone_says_so() -> None:
-    client = connect("redis://127.0.0.1:1/0")
     one = Impression(request_id="r", user_id="u", timestamp=0, device_type=None, items=[], versions={}, tracks={})
-    try:
-        with pytest.raises(OnlineStoreDown, match="writing impressions"):
-            await ImpressionStream(client, 100).append([one])
-    finally:
-        await client.aclose()
+    with pytest.raises(OnlineStoreDown, match="connecting"):
+        await ImpressionStream(PipelinedRedis("redis://127.0.0.1:1/0", 1), 100).append([one.model_dump_json()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cascade.training.baselines import ItemKnn, Popularity, top_positions
@@ -58,6 +59,13 @@ def test_few_neighbours_keep_the_nearest() -> None:
 def test_meeting_twice_counts_once_for_neighbours() -> None:
     twice = ItemKnn([*USERS, "a"], np.append(ITEMS, 1), 5)
     np.testing.assert_allclose(twice.scores(["a"]), ItemKnn(USERS, ITEMS, 5).scores(["a"]))
+
+
+def test_an_arrow_column_of_users_is_the_same_as_their_names() -> None:
+    column = pa.chunked_array([pa.array(USERS[:3]), pa.array(USERS[3:])])
+    expected = ItemKnn(USERS, ITEMS, 5).scores([*"abc", None])
+    for given in (column, column.dictionary_encode()):
+        np.testing.assert_array_equal(ItemKnn(given, ITEMS, 5).scores([*"abc", None]), expected)
 
 
 def test_nothing_to_count_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -186,3 +187,11 @@ def test_days_without_interactions_are_refused(built: Built) -> None:
     )
     with pytest.raises(EvaluationError, match="none with an item of the ranker's table"):
         evaluate(built.dataset, built.retrieval, replace(built.ranker, items=foreign), days[:4], days[4:5])
+
+
+def test_rows_that_were_written_before_are_judged_the_same(
+    built: Built, report: EvaluationReport, tmp_path: Path
+) -> None:
+    day = built.dataset.days()[4]
+    training_rows(built.dataset, [day], tmp_path / "rows.parquet")
+    assert run(built, rows_file=tmp_path / "rows.parquet").to_dict() == report.to_dict()

@@ -141,6 +141,46 @@ def test_training_stops_early_and_keeps_the_best_epoch() -> None:
         np.testing.assert_array_equal(weights(whole)[name], value)
 
 
+@pytest.mark.parametrize(("rows_at_most", "steps", "epochs"), [(25, 2, 1), (60, 6, 1), (95, 10, 2), (9_000, 24, 4)])
+def test_a_budget_of_rows_ends_a_training(rows_at_most: int, steps: int, epochs: int) -> None:
+    told: list[int] = []
+    report = train(
+        Toy(validation=[3.0, 2.0, 1.0, 0.5]),
+        LoopConfig(epochs=4, batch=10, rows_at_most=rows_at_most, require_falling_loss=False),
+        seed=0,
+        progress=lambda step, total, loss: told.append(total),
+    )
+    assert (report.steps, report.epochs) == (steps, epochs)
+    assert report.curve.validation_steps[-1] == steps  # judged where it ended
+    assert set(told) == {steps}
+
+
+def test_the_rate_falls_to_its_end_within_the_budget() -> None:
+    """A cut training is a shorter training: the same as one of as many epochs where the budget is a whole number."""
+    cut, short = Toy(), Toy()
+    train(cut, LoopConfig(epochs=4, batch=10, rows_at_most=120), seed=1)
+    train(short, LoopConfig(epochs=2, batch=10), seed=1)
+    for name, value in weights(cut).items():
+        np.testing.assert_array_equal(weights(short)[name], value)
+
+
+def test_a_training_cut_within_an_epoch_resumes(tmp_path) -> None:
+    config = LoopConfig(epochs=4, batch=10, learning_rate=0.02, checkpoint_every=2, rows_at_most=100)
+    whole, interrupted, resumed = Toy(), Toy(), Toy()
+    report = train(whole, config, seed=1, run="a")
+    interrupted.fail_at = 10
+    with pytest.raises(KeyboardInterrupt):
+        train(interrupted, config, seed=1, run="a", checkpoint_dir=tmp_path)
+    continued = train(resumed, config, seed=1, run="a", checkpoint_dir=tmp_path)
+    assert (continued.resumed_from, continued.steps) == (8, report.steps)
+    again = Toy()
+    assert train(again, config, seed=1, run="a", checkpoint_dir=tmp_path).resumed_from == 10
+    assert again.calls == 0
+    for name, value in weights(whole).items():
+        np.testing.assert_array_equal(weights(resumed)[name], value)
+        np.testing.assert_array_equal(weights(again)[name], value)
+
+
 def test_without_patience_all_epochs_run() -> None:
     scores = [3.0, 9.0, 9.0, 9.0]
     report = train(Toy(validation=scores), LoopConfig(epochs=4, batch=10, learning_rate=0.05, patience=None), seed=0)
@@ -171,7 +211,7 @@ def test_progress_tells_step_total_and_loss() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    for wrong in ({"epochs": 0}, {"batch": 1}, {"learning_rate": 0.0}, {"checkpoint_every": 0}):
+    for wrong in ({"epochs": 0}, {"batch": 1}, {"learning_rate": 0.0}, {"checkpoint_every": 0}, {"rows_at_most": 9}):
         with pytest.raises(TrainingInputError):
             LoopConfig(**wrong)
     with pytest.raises(TrainingInputError, match="1 training rows"):

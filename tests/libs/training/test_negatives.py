@@ -54,13 +54,39 @@ def test_q_of_items_is_the_chance_that_a_batch_holds_them() -> None:
 
 
 @given(BATCHES.filter(lambda b: len(np.unique(b)) > 1), st.integers(1, 5), st.integers(0, 99))
-def test_negatives_are_other_items(positives: np.ndarray, count: int, seed: int) -> None:
+def test_every_click_is_met_once_and_its_negatives_are_other_items(
+    positives: np.ndarray, count: int, seed: int
+) -> None:
     for sampler in (InBatchNegatives(), UniformNegatives()):
-        drawn = sampler.draw(positives, count, 10, np.random.default_rng(seed))
-        assert drawn.items.shape == drawn.usable.shape == (len(positives), count)
-        np.testing.assert_array_equal(drawn.usable, drawn.items != positives[:, None])
-        again = sampler.draw(positives, count, 10, np.random.default_rng(seed))
-        np.testing.assert_array_equal(drawn.items, again.items)
+        squares = sampler.squares(positives, count, 10, np.random.default_rng(seed))
+        shape = (len(squares.clicks), squares.clicks.shape[1], squares.items.shape[1])
+        assert squares.labels.shape == squares.usable.shape == shape
+        assert shape[2] == 1 + count
+        own = positives[np.broadcast_to(squares.clicks[:, :, None], shape)]
+        items = np.broadcast_to(squares.items[:, None, :], shape)
+        met = squares.labels & squares.usable
+        np.testing.assert_array_equal(own[met], items[met])
+        clicks = np.broadcast_to(squares.clicks[:, :, None], shape)[met]
+        np.testing.assert_array_equal(np.sort(clicks), np.arange(len(positives)))
+        against = squares.usable & ~squares.labels
+        assert (own[against] != items[against]).all()
+        again = sampler.squares(positives, count, 10, np.random.default_rng(seed))
+        for name in ("clicks", "items", "labels", "usable"):
+            np.testing.assert_array_equal(getattr(squares, name), getattr(again, name))
+
+
+def test_in_a_batch_of_different_items_each_is_a_negative_as_often() -> None:
+    positives = np.arange(12)
+    squares = InBatchNegatives().squares(positives, 5, 20, np.random.default_rng(3))
+    against = np.broadcast_to(squares.items[:, None, :], squares.usable.shape)[squares.usable & ~squares.labels]
+    assert np.bincount(against).tolist() == [5] * 12
+
+
+def test_a_last_group_is_filled_up_with_negatives_alone() -> None:
+    squares = InBatchNegatives().squares(np.arange(8), 5, 20, np.random.default_rng(3))
+    assert squares.items.shape == (2, 6)
+    assert squares.usable.sum() == 8 * 6
+    assert not squares.usable[1, 2:].any()
 
 
 def test_in_batch_negatives_follow_popularity_and_uniform_ones_do_not() -> None:
@@ -68,7 +94,9 @@ def test_in_batch_negatives_follow_popularity_and_uniform_ones_do_not() -> None:
     frequency = np.array([0.7, 0.2, 0.1])
     positives = rng.choice(3, 4000, p=frequency)
     others = positives != 0
-    drawn = InBatchNegatives().draw(positives, 5, 3, rng).items[others]
+    squares = InBatchNegatives().squares(positives, 5, 3, rng)
+    against = squares.usable & ~squares.labels & (positives[squares.clicks] != 0)[:, :, None]
+    drawn = np.broadcast_to(squares.items[:, None, :], against.shape)[against]
     uniform = UniformNegatives().draw(positives, 5, 3, rng).items[others]
     assert (drawn == 0).mean() > 0.75
     assert (uniform == 0).mean() == pytest.approx(0.5, abs=0.03)
@@ -81,10 +109,11 @@ def test_an_item_never_met_keeps_a_finite_correction() -> None:
 
 
 def test_a_batch_of_one_item_has_no_usable_negatives() -> None:
-    drawn = InBatchNegatives().draw(np.array([3, 3, 3]), 2, 10, np.random.default_rng(0))
-    assert not drawn.usable.any()
-    with pytest.raises(TrainingInputError, match="0 negatives"):
-        InBatchNegatives().draw(np.array([3, 4]), 0, 10, np.random.default_rng(0))
+    squares = InBatchNegatives().squares(np.array([3, 3, 3]), 2, 10, np.random.default_rng(0))
+    np.testing.assert_array_equal(squares.usable, squares.labels)
+    for sampler in (InBatchNegatives(), UniformNegatives()):
+        with pytest.raises(TrainingInputError, match="0 negatives"):
+            sampler.squares(np.array([3, 4]), 0, 10, np.random.default_rng(0))
 
 
 def test_dropped_ids_leave_everything_else() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cascade.training.errors import CheckpointError
-from cascade.training.optimiser import LazyAdam
+from cascade.training.optimiser import LazyAdam, RowAdam
 
 
 def network() -> nn.ModuleDict:
@@ -30,6 +30,34 @@ def test_only_touched_rows_of_a_large_table_move() -> None:
     step(net, optimiser, 4)
     moved = (net["large"].weight.detach() != before).any(dim=1)
     assert moved.nonzero().flatten().tolist() == [3, 4]
+
+
+def test_rows_move_as_under_sparse_adam() -> None:
+    torch.manual_seed(1)
+    tables = [nn.Embedding(30, 4, sparse=True) for _ in range(2)]
+    tables[1].load_state_dict(tables[0].state_dict())
+    optimisers = [RowAdam([tables[0].weight], 0.05), torch.optim.SparseAdam([tables[1].weight], 0.05)]
+    for _ in range(20):
+        rows, toward = torch.randint(0, 30, (12,)), torch.randn(12, 4)  # some rows twice
+        for table, optimiser in zip(tables, optimisers, strict=True):
+            optimiser.zero_grad()
+            (table(rows) * toward).sum().backward()
+            optimiser.step()
+    torch.testing.assert_close(tables[0].weight, tables[1].weight, rtol=1e-5, atol=1e-6)
+
+
+def test_other_parameters_move_as_under_plain_adam() -> None:
+    one, two = network(), network()
+    lazy = LazyAdam(one, 0.1, weight_decay=0.01)
+    plain = torch.optim.AdamW(two.parameters(), 0.1, weight_decay=0.01, fused=False)
+    for row in range(5):
+        step(one, lazy, row)
+        plain.zero_grad()
+        at = torch.tensor([row])
+        two["line"](two["large"](at) + two["small"](at)).sum().backward()
+        plain.step()
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, two.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
 def test_a_frozen_parameter_stays() -> None:

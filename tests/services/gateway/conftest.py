@@ -130,8 +130,8 @@ class FakeStages:
         chances = [1.0 if request.diversity is None else 1 / (2 + place) for place in range(len(ids))]
         return RankResponse(item_ids=ids, scores=scores, propensities=chances, unknown=0, version="d1", timing=TIMING)
 
-    def shown(self, make: Callable[[], Impression]) -> None:
-        self.impressions.append(make())
+    def shown(self, make: Callable[[], bytes]) -> None:
+        self.impressions.append(Impression.model_validate_json(make(), strict=True))
 
 
 @dataclass

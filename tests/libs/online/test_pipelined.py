@@ -12,7 +12,7 @@ import redis
 import uvloop
 
 from cascade.online.errors import OnlineStoreDown
-from cascade.online.reader import RedisReader
+from cascade.online.pipelined import PipelinedRedis
 from cascade.online.server import RedisServer, free_port
 
 
@@ -20,7 +20,7 @@ async def test_many_at_once_each_get_their_own_answer(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.mset({f"k{n}": f"v{n}" for n in range(200)})
         client.hset("h", mapping={"a": "1", "b": "2"})
-        reader = RedisReader(redis_url, 5)
+        reader = PipelinedRedis(redis_url, 5)
         found = await asyncio.gather(*(reader.execute("GET", f"k{n}") for n in range(201)))
         assert found == [*(f"v{n}".encode() for n in range(200)), None]
         assert await reader.execute("HMGET", "h", "a", "x", "b") == [b"1", None, b"2"]
@@ -29,9 +29,22 @@ async def test_many_at_once_each_get_their_own_answer(redis_url: str) -> None:
     await reader.aclose()
 
 
+async def test_commands_sent_together_are_answered_in_order_and_fail_together(redis_url: str) -> None:
+    redis_ = PipelinedRedis(redis_url, 5)
+    commands = [("RPUSH", "list", number) for number in range(50)]
+    assert await redis_.execute_all(commands) == list(range(1, 51))
+    with pytest.raises(OnlineStoreDown, match="INCR: WRONGTYPE"):
+        await redis_.execute_all([("SET", "k", "v"), ("INCR", "list"), ("INCR", "list"), ("SET", "l", "w")])
+    assert await redis_.execute_all([("GET", "k"), ("GET", "l")]) == [b"v", b"w"]
+    assert await redis_.execute_all([]) == []
+    await redis_.aclose()
+    with pytest.raises(OnlineStoreDown):
+        await PipelinedRedis("redis://127.0.0.1:1/0", 1).execute_all(commands)
+
+
 def test_it_works_on_uvloop_too(redis_url: str) -> None:
     async def both() -> list[object]:
-        reader = RedisReader(redis_url, 5)
+        reader = PipelinedRedis(redis_url, 5)
         try:
             return [await reader.execute("SET", "k", "v"), await reader.execute("GET", "k")]
         finally:
@@ -41,7 +54,7 @@ def test_it_works_on_uvloop_too(redis_url: str) -> None:
 
 
 async def test_a_command_that_redis_refuses_harms_no_other(redis_url: str) -> None:
-    reader = RedisReader(redis_url, 5)
+    reader = PipelinedRedis(redis_url, 5)
     await reader.execute("SET", "k", "v")
     with pytest.raises(OnlineStoreDown, match="LRANGE: WRONGTYPE"):
         await reader.execute("LRANGE", "k", 0, 1)
@@ -51,7 +64,7 @@ async def test_a_command_that_redis_refuses_harms_no_other(redis_url: str) -> No
 
 async def test_a_server_that_comes_back_is_found_again(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, free_port(), appendfsync="no")
-    reader = RedisReader(server.url, 2)
+    reader = PipelinedRedis(server.url, 2)
     with pytest.raises(OnlineStoreDown, match="connecting"):
         await reader.execute("PING")
     with server:
@@ -68,17 +81,17 @@ async def test_database_and_password(tmp_path: Path, redis_url: str) -> None:
         client.config_set("requirepass", "secret")
         try:
             open_url = redis_url.removesuffix("/0").replace("redis://", "redis://:secret@") + "/3"
-            reader = RedisReader(open_url, 5)
+            reader = PipelinedRedis(open_url, 5)
             assert await reader.execute("SET", "k", "v") == b"OK"
             await reader.aclose()
             with redis.Redis.from_url(open_url) as third:
                 assert third.get("k") == b"v"
                 third.flushall()
-            locked = RedisReader(redis_url, 5)
+            locked = PipelinedRedis(redis_url, 5)
             with pytest.raises(OnlineStoreDown, match="NOAUTH"):
                 await locked.execute("GET", "k")
             await locked.aclose()
-            wrong = RedisReader(open_url.replace("secret", "wrong"), 5)
+            wrong = PipelinedRedis(open_url.replace("secret", "wrong"), 5)
             with pytest.raises(OnlineStoreDown) as refused:
                 await wrong.execute("GET", "k")
             assert "wrong" not in str(refused.value).replace("WRONGPASS", "")
@@ -92,10 +105,10 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def asked(talk: Talk, timeout_s: float = 5.0) -> AsyncIterator[RedisReader]:
+async def asked(talk: Talk, timeout_s: float = 5.0) -> AsyncIterator[PipelinedRedis]:
     """A reader of a server that does what `talk` does."""
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    reader = RedisReader(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout_s)
+    reader = PipelinedRedis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", timeout_s)
     try:
         yield reader
     finally:

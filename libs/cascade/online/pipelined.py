@@ -1,9 +1,9 @@
-"""Reads from Redis on a request's way: commands of many requests share one connection.
+"""Redis on a request's way: commands of many requests share one connection.
 
 Redis answers in the order in which it is asked, so a command is written at once, whoever else waits, and its answer is
 the next one due. redis-py takes a connection from a pool for each command and goes through several layers: 165 µs of
-processor for a GET on a kept connection; this takes 24, with the same parser (hiredis). For reads alone: a command
-whose connection breaks is not sent again.
+processor for a GET on a kept connection; this takes 24, with the same parser (hiredis). Nothing is sent twice: a
+command whose connection breaks fails, and the next one makes the connection anew.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, cast
 
 import hiredis
@@ -21,7 +22,7 @@ from cascade.online.errors import OnlineStoreDown
 Argument = str | bytes | int
 
 
-class RedisReader:
+class PipelinedRedis:
     """One connection, made when it is first needed and anew after it broke.
 
     url: redis://, rediss:// or unix://
@@ -40,7 +41,23 @@ class RedisReader:
         connection = self._connection
         if connection is None or not connection.usable:
             connection = await self._connected()
-        return await connection.execute(command, self._timeout_s)
+        (answer,) = connection.send([command])
+        return await connection.wait(command, answer, self._timeout_s)
+
+    async def execute_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """The answers to commands that are sent together. Raises OnlineStoreDown; some may have been done then."""
+        connection = self._connection
+        if connection is None or not connection.usable:
+            connection = await self._connected()
+        found, failed = [], None
+        for command, answer in zip(commands, connection.send(commands), strict=True):
+            try:
+                found.append(await connection.wait(command, answer, self._timeout_s))
+            except OnlineStoreDown as error:  # the others are waited for all the same: each answer has its owner
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return found
 
     async def get(self, key: str) -> bytes | None:
         """The value of a string; None where there is none. Raises OnlineStoreDown."""
@@ -101,16 +118,29 @@ class _Connection(asyncio.Protocol):
         self._due: deque[asyncio.Future[Any]] = deque()
 
     async def execute(self, command: tuple[Argument, ...], timeout_s: float) -> Any:
+        (answer,) = self.send([command])
+        return await self.wait(command, answer, timeout_s)
+
+    def send(self, commands: Sequence[tuple[Argument, ...]]) -> list[asyncio.Future[Any]]:
+        """Write the commands; gives what their answers will be in."""
         if self._transport is None:
             raise OnlineStoreDown("the connection is closed")
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._due.append(answer)
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # the stub says one argument
-        timer = self._loop.call_later(timeout_s, self._late, answer, timeout_s)
-        try:
-            found = await answer
-        finally:
-            timer.cancel()
+        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in commands]
+        self._due += answers
+        packed = map(hiredis.pack_command, commands)  # type: ignore[arg-type]  # the stub says one argument
+        self._transport.write(b"".join(packed))
+        return answers
+
+    async def wait(self, command: tuple[Argument, ...], answer: asyncio.Future[Any], timeout_s: float) -> Any:
+        """The answer to a command that was sent."""
+        if answer.done():
+            found = answer.result()
+        else:
+            timer = self._loop.call_later(timeout_s, self._late, answer, timeout_s)
+            try:
+                found = await answer
+            finally:
+                timer.cancel()
         if isinstance(found, hiredis.ReplyError):
             raise OnlineStoreDown(f"{command[0]!s}: {found}") from found
         return found

@@ -85,8 +85,8 @@ def run(report: Report) -> None:
         "The built-in shop from nothing to released bundles, all assets one after another in one process of two "
         "threads. Time is what each asset noted of itself; memory is the process's highest resident set while the "
         "asset was made, so that it holds what earlier ones left behind, Python with all its libraries first of all "
-        "(about 0.9 GiB). Checks and Dagster's own work between assets are in the span, not in the assets. What was tried to "
-        "make trainings faster, and what it did to their quality: docs/performance.md."
+        "(about 0.9 GiB). Checks and Dagster's own work between assets are in the span, not in the assets.",
+        "What was tried to make trainings faster, and what it did to their quality: docs/performance.md.",
     )
     for size, one in built.items():
         _figures(report, size, one)

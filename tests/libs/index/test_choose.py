@@ -97,9 +97,18 @@ def test_an_unreachable_target_is_met_by_flat(clustered) -> None:
 def test_noise_is_left_to_flat() -> None:
     """Without structure most lists hold some of the answer: nothing is gained."""
     rng = np.random.default_rng(0)
-    held, asked = unit(rng.normal(size=(5000, 64))), unit(rng.normal(size=(64, 64)))
-    _, choice = build_index(held, queries=asked, threads=1, flat_up_to=100, structures=["ivf_sq8", "ivf_flat"])
+    held, asked = unit(rng.normal(size=(30_000, 64))), unit(rng.normal(size=(64, 64)))
+    _, choice = build_index(held, queries=asked, threads=1, structures=["ivf_sq8"])
     assert choice.kind == "flat"
+    assert "falls short" in choice.reason
+
+
+def test_what_is_too_slow_at_its_least_is_said_to_be() -> None:
+    """So few vectors are compared before another structure has begun."""
+    held = unit(np.random.default_rng(0).normal(size=(1000, 64)))
+    _, choice = build_index(held, threads=1, flat_up_to=100, structures=["ivf_flat", "hnsw"])
+    assert choice.kind == "flat"
+    assert choice.reason.count("too slow") == 2
 
 
 @settings(max_examples=25)

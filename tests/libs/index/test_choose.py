@@ -111,7 +111,7 @@ def test_what_is_too_slow_at_its_least_is_said_to_be() -> None:
     assert choice.reason.count("too slow") == 2
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 40), dim=st.integers(1, 20), k=st.integers(1, 60), limit=st.sampled_from([0, 20_000]))
 def test_tiny_catalogs_are_served(count: int, dim: int, k: int, limit: int) -> None:
     held = np.random.default_rng(count).normal(size=(count, dim)).astype(np.float32)

@@ -32,7 +32,7 @@ def built(name: str, held: np.ndarray, k: int = 50, threads: int | None = 1) -> 
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(count=st.integers(400, 900), dim=st.sampled_from([7, 16, 64]), k=st.integers(20, 60), seed=st.integers(0, 99))
 def test_looking_everywhere_finds_nearly_all(name: str, count: int, dim: int, k: int, seed: int) -> None:
     held, asked = vectors(count, dim, seed), vectors(8, dim, seed + 1)

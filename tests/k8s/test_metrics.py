@@ -83,6 +83,12 @@ def _queries(rendered: Any, helm_values: Callable[[str], Any]) -> Iterator[tuple
         yield from ((f"dashboard/{panel['title']}", target["expr"]) for target in panel["targets"])
 
 
+def test_brackets_of_queries_close(rendered: Any, helm_values: Callable[[str], Any]) -> None:
+    for where, query in _queries(rendered, helm_values):
+        for opening, closing in ("()", "[]", "{}"):
+            assert query.count(opening) == query.count(closing), where
+
+
 async def test_names_are_those_of_the_live_page(apps: dict[str, Any], exported: Exported) -> None:
     for service, app in apps.items():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:

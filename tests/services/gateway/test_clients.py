@@ -29,9 +29,11 @@ class Answering:
     def __init__(self, status=200, text="{}", headers=None):
         self.answer = Answer(status, text.encode(), headers or {})
         self.calls = []
+        self.repeatable = []
 
-    async def call(self, method, path, body, headers, timeout_s):
+    async def call(self, method, path, body, headers, timeout_s, repeatable=False):
         self.calls.append((method, path, body, headers, timeout_s))
+        self.repeatable.append(repeatable)
         return self.answer
 
 

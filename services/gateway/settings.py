@@ -20,7 +20,7 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
 
     retrieval_url: str = Field(
         "http://127.0.0.1:8001",
-        description="where the retrieval service listens: a replica for each address of the name; commas part several URLs",
+        description="where the retrieval service listens: a replica for each address of the name; commas part URLs",
     )
     filter_url: str = Field("http://127.0.0.1:8002", description="where the filter service listens; as above")
     ranker_url: str = Field("http://127.0.0.1:8003", description="where the ranker service listens; as above")

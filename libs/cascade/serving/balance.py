@@ -181,9 +181,16 @@ class Balance:
             first = int(self._random() * count)
             second = (first + 1 + int(self._random() * (count - 1))) % count
             return min(replicas[first], replicas[second], key=_load)
-        fewest = min([replica.in_flight for replica in replicas])
-        tied = [replica for replica in replicas if replica.in_flight == fewest]
-        return tied[0] if len(tied) == 1 else tied[int(self._random() * len(tied))]
+        chosen, fewest, tied = replicas[0], replicas[0].in_flight, 1
+        for replica in replicas[1:]:
+            load = replica.in_flight
+            if load < fewest:
+                chosen, fewest, tied = replica, load, 1
+            elif load == fewest:
+                tied += 1
+                if self._random() * tied < 1:  # the n-th of equals takes the place of those before with chance 1/n
+                    chosen = replica
+        return chosen
 
     def _due(self, now: float) -> Replica | None:
         for replica in self._ejected:

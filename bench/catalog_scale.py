@@ -30,8 +30,8 @@ from cascade.index.structures import STRUCTURES, Effort, Structure, Stuff, inver
 SIZES = (10_000, 100_000, 1_000_000)
 K, TARGET, SEED = 300, 0.97, 11
 TUNED, JUDGED = 512, 400
-POINTS = 9
-"""Of a curve: efforts from the least to where the recall no longer matters."""
+POINTS = 18
+"""Of a curve, at most: efforts from the least to where the recall no longer matters."""
 ENOUGH = 0.995
 GRAPH_SECONDS = 150.0
 """For the graphs of one size: one that is expected to need more than is left is left out, and the page says so."""
@@ -182,20 +182,28 @@ def _curve(structure: Structure, stuff: Stuff, truth: Truth, centres: float) -> 
     inverted = "lists" in index.parameters
     built = Built(structure.name, time.perf_counter() - started + (centres if inverted else 0.0), _megabytes(index))
     index.threads = 1
-    ladder = structure.efforts(index, K)[-1 if structure.name != "ivf_pq" else 0]
+    # Of several ladders, each with a wider second look, the first that gets there.
+    for ladder in structure.efforts(index, K):
+        built.curve = _climbed(index, structure, ladder, truth)
+        if built.at_target is not None:
+            break
+    return built
+
+
+def _climbed(index: FaissIndex, structure: Structure, ladder: Sequence[Effort], truth: Truth) -> list[Point]:
+    inverted, curve = "lists" in index.parameters, []
     # Efforts whose lists hold fewer than a few k are of no interest.
     first = 0 if not inverted else next(
         (n for n, effort in enumerate(ladder) if effort["nprobe"] * index.count >= 2 * K * index.parameters["lists"]), 0
     )  # fmt: skip
-    step = 3 if inverted else 2
-    for effort in ladder[first::step]:
+    for effort in ladder[first :: 3 if inverted else 2]:
         index.set_effort(effort)
         recall = float(truth.recall(index).mean())
         predicted = microseconds(structure.name, structure.work(index, truth.queries, K), index.dim) / 1000
-        built.curve.append(Point(effort, recall, *_percentiles(_times(index, truth.queries[:200])), predicted))
-        if recall >= ENOUGH or len(built.curve) >= 2 * POINTS or _level(built.curve):
+        curve.append(Point(effort, recall, *_percentiles(_times(index, truth.queries[:200])), predicted))
+        if recall >= ENOUGH or len(curve) >= POINTS or _level(curve):
             break
-    return built
+    return curve
 
 
 def _level(curve: Sequence[Point]) -> bool:

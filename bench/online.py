@@ -116,7 +116,7 @@ def _feast(report: Report, shop: LiveShop, server: RedisServer) -> None:
         report.say(
             f"Materialisation: {np.median(rates['ours']) / np.median(rates['feast']):.1f} × Feast's own. Feast builds "
             "protobuf objects for every row, reads every stored timestamp in a round of its own, then writes; "
-            "`cascade.online.feast_rows` encodes each distinct value once, and a row is one command, which also keeps "
+            "`cascade.online.feast_rows` encodes each distinct value once, and 500 rows are one command, which keeps "
             "a stored value of a later event. What is stored is the same, byte for byte, held by a test."
         )
         _reads(report, store, client, count)
@@ -286,7 +286,14 @@ def _ceiling(report: Report, shop: LiveShop, server: RedisServer, users: list[st
     report.figure("worker.processor_per_event", used, "µs", note="of the worker's process")
     report.say(
         f"One worker gets through {np.median(rows):,.0f} events a second with Redis on the same cores; more workers "
-        "share the stream. The table says where a batch's time goes."
+        "share the stream. The table says where a batch's time goes: most of it reads fifty recent items of every user "
+        "met, twice, because whoever pushes looks again whether the items went on meanwhile.",
+        "What was changed, measured on a busy machine while it was written: pushes in Feast's format without its "
+        "client, 192 → 124 µs a user of a thousand; in one step instead of a pipeline, 37 µs, since `appendfsync "
+        "always` then syncs once (a pipeline syncs for every 16 KiB that arrive), and as one command half of that "
+        "again; the second look compares what is stored before it "
+        "decodes anything; recent items as plain tuples instead of dataclasses, a third off; rows of impressions "
+        "column by column, 124 → 26 µs a list.",
     )
 
 

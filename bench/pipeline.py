@@ -76,7 +76,7 @@ def run(report: Report) -> None:
     root = Path(os.environ.get(STATES) or ".cascade/bench/pipeline").absolute()
     built = {}
     for size in SIZES:
-        settings = Settings(_env_file=None, state_dir=root / size, shop_size=size)  # type: ignore[call-arg]
+        settings = _settings(root / size, size)
         if not _whole(settings) and not (report.quick and size == "seed"):
             _build(settings)
         if _whole(settings):
@@ -85,7 +85,8 @@ def run(report: Report) -> None:
         "The built-in shop from nothing to released bundles, all assets one after another in one process of two "
         "threads. Time is what each asset noted of itself; memory is the process's highest resident set while the "
         "asset was made, so that it holds what earlier ones left behind, Python with all its libraries first of all "
-        "(about 0.9 GiB). Checks and Dagster's own work between assets are in the span, not in the assets."
+        "(about 0.9 GiB). Checks and Dagster's own work between assets are in the span, not in the assets.",
+        "What was tried to make trainings faster, and what it did to their quality: docs/performance.md.",
     )
     for size, one in built.items():
         _figures(report, size, one)
@@ -182,6 +183,12 @@ def _compare(report: Report, small: Built, seed: Built) -> None:
         report.say(f"`seed` missed its 8 GiB by {large:.1f}, in `{worst}`.")
 
 
+def _settings(state: Path, size: str) -> Settings:
+    """Those of the environment, but for the shop and what lies outside the state folder."""
+    given = {"state_dir": state, "shop_size": size, "shop": None, "redis_url": None, "model_store": None}
+    return Settings(_env_file=None, **given)  # type: ignore[call-arg, arg-type]
+
+
 def _workspace(settings: Settings) -> Workspace:
     return Workspace(settings, Provenance(base_assets(settings), settings))
 
@@ -201,16 +208,17 @@ def _build(settings: Settings) -> None:
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     print(f"building {settings.shop_size} in {settings.state_dir}", flush=True)
     with RedisServer(settings.redis_dir, free_port(), appendfsync=settings.redis_appendfsync) as server:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CASCADE_")}
+        elsewhere = ("CASCADE_SHOP", "CASCADE_REDIS_URL", "CASCADE_MODEL_STORE")
+        environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
         environment |= {
             "CASCADE_STATE_DIR": str(settings.state_dir),
             "CASCADE_SHOP_SIZE": settings.shop_size,
             "CASCADE_REDIS_PORT": str(server.port),
             "OMP_WAIT_POLICY": "PASSIVE",
         }
-        subprocess.run(
-            [sys.executable, "-m", "orchestration.build"], env=environment, check=True, timeout=LIMIT_S, cwd=os.getcwd()
-        )
+        # Started in the state folder, where no `.env` adds settings of its own.
+        command = [sys.executable, "-m", "orchestration.build"]
+        subprocess.run(command, env=environment, check=True, timeout=LIMIT_S, cwd=settings.state_dir)
 
 
 def _read(settings: Settings) -> Built:

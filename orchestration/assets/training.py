@@ -182,7 +182,7 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
     """What was chosen, why, and what else was tried, for the page of an asset."""
     lines = [
         f"| {trial.structure} | {trial.effort} | {trial.recall:.4f} | {trial.microseconds / 1000:.2f} | "
-        f"{'reaches it' if trial.reached else 'does not'} |"
+        f"{trial.verdict} |"
         for trial in choice.tried
     ]
     head = ["| structure | effort | recall | about ms | target |", "| --- | --- | ---: | ---: | --- |"]

@@ -81,25 +81,26 @@ def event_table(events: Sequence[tuple[str, Event]]) -> pa.Table:
 
 def impression_table(impressions: Sequence[tuple[str, Impression]], clicked: Mapping[str, Collection[str]]) -> pa.Table:
     """One row an item shown. clicked: request id → items of it that were clicked."""
-    rows = [
-        {
+    columns: dict[str, list[object]] = {name: [] for name in IMPRESSION_SCHEMA.names}
+    for event_id, shown in impressions:
+        clicks = clicked.get(shown.request_id, ())
+        of_the_list = {
             "request_id": shown.request_id,
             "user_id": shown.user_id,
             "timestamp": shown.timestamp,
             "device_type": shown.device_type,
-            "item_id": item.item_id,
-            "position": item.position,
-            "propensity": item.propensity,
-            "clicked": item.item_id in clicked.get(shown.request_id, ()),
             "event_id": event_id,
-            "score": item.score,
             "versions": json.dumps(shown.versions, sort_keys=True),
             "track": json.dumps(shown.tracks, sort_keys=True),
         }
-        for event_id, shown in impressions
-        for item in shown.items
-    ]
-    return pa.Table.from_pylist(rows, schema=IMPRESSION_SCHEMA)
+        for name, value in of_the_list.items():
+            columns[name] += [value] * len(shown.items)
+        columns["item_id"] += [item.item_id for item in shown.items]
+        columns["position"] += [item.position for item in shown.items]
+        columns["propensity"] += [item.propensity for item in shown.items]
+        columns["score"] += [item.score for item in shown.items]
+        columns["clicked"] += [item.item_id in clicks for item in shown.items]
+    return pa.table(columns, schema=IMPRESSION_SCHEMA)
 
 
 def day_of(timestamp: int) -> date:

@@ -77,6 +77,7 @@ def running_system(folder: Path, **settings_values: str) -> Iterator[System]:
     environment |= {f"CASCADE_{name.upper()}": value for name, value in values.items()}
     # What is tested is what is answered, on machines that other work may keep busy. What is down is noticed at once.
     environment |= {f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "10000" for stage in STAGES}
+    environment |= {f"CASCADE_{name}_ACCESS_LOG": "true" for name in ("RETRIEVAL", "FILTER", "RANKER")}
     settings = Settings(_env_file=None, **values)
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=10) as http:
         running = System(environment, settings, http)

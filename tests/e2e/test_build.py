@@ -52,7 +52,7 @@ def test_dagster_shows_every_asset_with_metadata_and_passed_checks(system: Any) 
     assert len(by_name) == 24
     for name, node in by_name.items():
         labels = {entry["label"] for entry in node["assetMaterializations"][0]["metadataEntries"]}
-        assert {"seconds", "peak_memory_mb"} <= labels, name
+        assert {"seconds", "processor_seconds", "peak_memory_mb"} <= labels, name
     assert len(by_name["interactions"]["partitionKeys"]) == 6
     for name, picture in {
         "two_tower": "loss",

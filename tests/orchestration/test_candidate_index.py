@@ -20,7 +20,7 @@ def test_the_choice_and_what_else_was_tried_are_shown() -> None:
     lines = told["tried"].value.splitlines()
     assert len(lines) == 4
     assert "0.9731 | 0.30 | reaches it" in lines[2]
-    assert "0.9512 | 0.30 | does not" in lines[3]
+    assert "0.9512 | 0.30 | falls short" in lines[3]
 
 
 def test_flat_without_asking_has_no_table() -> None:

@@ -91,6 +91,4 @@ def _reason(
         return f"{found}; exact, about {flat:.2f} ms, since nothing reaches the target in {WORTH:.0%} of it: {others}"
     chosen = next(trial for trial in trials if trial.structure == kind)
     others = "; ".join(str(trial) for trial in trials if trial is not chosen)
-    return f"{found}; {chosen}, flat about {flat:.2f} ms" + (
-        f"; the others are slower, or fall short in that time: {others}" if others else ""
-    )
+    return f"{found}; {chosen}, flat about {flat:.2f} ms" + (f"; not better in that time: {others}" if others else "")

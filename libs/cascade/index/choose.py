@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cascade.index.cost import flat_microseconds, microseconds
 from cascade.index.errors import IndexInputError
@@ -36,13 +36,18 @@ class Trial:
     microseconds: float
     """of a search on one thread, predicted"""
     reached: bool
+    too_slow: bool = False
+    """its least effort costs more than was allowed"""
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return "reaches it" if self.reached else "too slow" if self.too_slow else "falls short"
 
     def __str__(self) -> str:
         settings = ", ".join(f"{name} {value:,}" for name, value in self.effort.items())
-        verdict = "" if self.reached else " at most"
-        return (
-            f"{self.structure} ({settings}): recall {self.recall:.4f}{verdict}, about {self.microseconds / 1000:.2f} ms"
-        )
+        told = f"{self.structure} ({settings}): recall {self.recall:.4f}, about {self.microseconds / 1000:.2f} ms"
+        return told if self.reached else f"{told}, {self.verdict}"
 
 
 def candidates(count: int) -> tuple[str, ...]:
@@ -96,7 +101,7 @@ def tune(index: FaissIndex, structure: Structure, truth: Truth, target: float, l
         within = bisect_left(ladder, True, key=lambda effort: not affordable(effort))
         last = tried(ladder[max(0, within - 1)])
         if within == 0 or not last.reached:
-            outcomes.append(Trial(last.structure, last.effort, last.recall, last.microseconds, False))
+            outcomes.append(replace(last, reached=False, too_slow=within == 0))
             continue
         first = bisect_left(ladder, True, hi=within - 1, key=lambda effort: tried(effort).reached)
         outcomes.append(tried(ladder[first]))

@@ -1,8 +1,10 @@
 """What a search costs, from what it does: so that a choice depends on counted work, and not on who else is at work.
 
-Nanoseconds of one thread of the machine in docs/index.md, for 64 dimensions and k = 300, fitted to timed searches
-over 10,000 to 1,000,000 vectors; the bench holds prediction against measurement at each size. Another processor is
-faster or slower by about the same factor throughout, and a choice asks only which is less.
+For 64 dimensions and k = 300 on one thread. Fitted to searches over 10,000 to 1,000,000 vectors (mean error 3 to 8 %
+for the inverted files, 15 % for graphs) that were timed while the machine was shared, and divided by 1.35, the ratio
+to a search known from the idle machine (docs/index.md); flat is from the idle one itself. Another processor is faster
+or slower by about the same factor throughout, and a choice asks only which is less. The bench holds prediction
+against time.
 """
 
 from __future__ import annotations

@@ -33,6 +33,9 @@ Places = NDArray[np.integer]
 CHUNK = 512
 """rows computed at once by `PackedScorer`: its buffers, 1.5 MB at the default sizes, do not outgrow the caches"""
 
+JOINED_BYTES = 256 * 2**20
+"""most memory for a copy of the request's tables in one: 800,000 users at the default sizes"""
+
 
 class Scorer(Protocol):
     """Scores a batch of requests."""
@@ -105,9 +108,14 @@ class PackedScorer:
 
     def __init__(self, model: Dlrm, items: ItemFeatures) -> None:
         self._config = model.config
-        self._split = DlrmSplit.of(model).numpy()
+        self.split = DlrmSplit.of(model).numpy()
+        """the weights by what they multiply"""
         self._vectors, self._side = pack_items(model, items)
-        self._buffers = _Buffers(self._split)
+        self._buffers = _Buffers(self.split)
+        sizes = [len(table) for table in self.split.tables]
+        self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.int64)[: len(sizes)]
+        small = sizes and 4 * sum(sizes) * self.split.widths.dim <= JOINED_BYTES
+        self._joined = np.concatenate(self.split.tables) if small else None
         self._lock = threading.Lock()  # of the buffers
 
     @property
@@ -129,8 +137,8 @@ class PackedScorer:
         )
         # NaN and infinity of a damaged network come out as they are: the caller looks for them.
         with self._lock, np.errstate(all="ignore"):
-            vectors = self._split.vectors(categorical, _empty)
-            bottom = continuous @ self._split.bottom_request  # [B, A]
+            vectors = self._queries(categorical)  # [B, Q, D]
+            bottom = continuous @ self.split.bottom_request  # [B, A]
             scores = [np.empty(len(rows), np.float32) for rows in positions]
             for request, rows in enumerate(positions):
                 self._request(vectors[request], bottom[request])
@@ -140,9 +148,16 @@ class PackedScorer:
                     self._rows(rows[part], queries, scores[request][part])
         return scores
 
+    def _queries(self, categorical: Rows) -> Floats:
+        """A request's vectors [B, Q, D], by one `take` where the tables are one."""
+        if self._joined is None:
+            queries: Floats = self.split.vectors(categorical, _empty)
+            return queries
+        return self._joined.take(categorical + self._starts, axis=0)
+
     def _request(self, vectors: Floats, bottom: Floats) -> None:
         """Write the first layers of one request's rows. vectors [Q, D], bottom [A]."""
-        split, widths, buffers = self._split, self._split.widths, self._buffers
+        split, widths, buffers = self.split, self.split.widths, self._buffers
         np.add(split.bottom_item[-1], bottom, out=buffers.first_matrix[-1])
         dense = buffers.over_matrix[: widths.dim]
         np.matmul(vectors.T, split.top_dense_request, out=dense)
@@ -163,7 +178,7 @@ class PackedScorer:
 
     def _rows(self, rows: Places, queries: Floats, scores: Floats) -> None:
         """Probabilities of up to CHUNK rows of the request written last, into `scores` [n]."""
-        split, widths, buffers, count = self._split, self._split.widths, self._buffers, len(rows)
+        split, widths, buffers, count = self.split, self.split.widths, self._buffers, len(rows)
         request_item, dense_item = widths.constant - widths.item, widths.constant
 
         vectors, side = self.gather(rows)
@@ -219,12 +234,14 @@ def request_rows(
     context_continuous: Floats,
 ) -> tuple[Rows, Floats]:
     """User and context columns side by side: int [B, Q], float32 [B, columns]. Raises ModelInputError."""
-    same_length(
-        user_categorical=user_categorical,
-        user_continuous=user_continuous,
-        context_categorical=context_categorical,
-        context_continuous=context_continuous,
-    )
+    count = len(user_categorical)
+    if not count == len(user_continuous) == len(context_categorical) == len(context_continuous):
+        same_length(
+            user_categorical=user_categorical,
+            user_continuous=user_continuous,
+            context_categorical=context_categorical,
+            context_continuous=context_continuous,
+        )
     categorical = np.concatenate([user_categorical, context_categorical], axis=1)
     continuous = np.concatenate([user_continuous, context_continuous], axis=1)
     cardinalities = config.user_cardinalities + config.context_cardinalities

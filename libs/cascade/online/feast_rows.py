@@ -1,7 +1,7 @@
 """Rows of Feast's online store in Redis, written in bulk as Feast writes them, so that Feast reads them.
 
-Feast builds four protobuf objects a row and reads every row's old timestamp before it writes; here a row is one command
-whose bytes are put together directly, and the values of a column are encoded once each. Feast's format
+Feast builds four protobuf objects a row and reads every row's old timestamp before it writes; here hundreds of rows are
+one command, and the values of a column are encoded once each. Feast's format
 (docs/specs/online_store_format.md in its repository; entity key serialisation 3), held to Feast's own code by tests:
 
     key      u32 number of join keys, (u32 STRING, u32 length, name) each; u32 STRING, u32 length, user id; the project
@@ -28,14 +28,14 @@ _STRING = 2  # ValueType.STRING
 _KEY = struct.pack(f"<III{len(ENTITY)}sI", 1, _STRING, len(ENTITY), ENTITY.encode(), _STRING)
 _PROJECT = PROJECT.encode()
 _CHUNK = 500
-"""Rows of a transaction: it takes one sync of the append-only file, where a plain pipeline takes one for every few rows
-that arrive together; and it holds the server for a few milliseconds."""
+"""Rows of one command: it takes one sync of the append-only file, where a pipeline takes one for every few rows that
+arrive together; and it holds the server for a few milliseconds."""
 
-# KEYS: a user's hash. ARGV: seconds and nanoseconds of the event, then fields and values, "_ts:<view>" the first.
-# Leaves alone what is of a later event. Reading and writing are one step: a push between them would be lost.
-_WRITE_UNLESS_LATER = """
-local stored = redis.call('HGET', KEYS[1], ARGV[3])
-if stored and stored ~= ARGV[4] then
+# KEYS: the hashes of users. ARGV: "1" to leave alone what is of a later event, the number of fields and values of a
+# row; then of each row seconds and nanoseconds of its event, and fields and values, "_ts:<view>" the first.
+# Reading and writing are one step: a push between them would be lost. Returns how many rows were written.
+_WRITE = """
+local function later(stored, seconds, nanos)
     local parts, at = {0, 0}, 1
     while at <= #stored do
         local field, value, scale, byte = math.floor(string.byte(stored, at) / 8), 0, 1, nil
@@ -46,13 +46,18 @@ if stored and stored ~= ARGV[4] then
         until byte < 128
         parts[field], at = value, at + 1
     end
-    local seconds, nanos = tonumber(ARGV[1]), tonumber(ARGV[2])
-    if parts[1] > seconds or (parts[1] == seconds and parts[2] > nanos) then
-        return 0
+    return parts[1] > seconds or (parts[1] == seconds and parts[2] > nanos)
+end
+local keep, width, written = ARGV[1] == '1', tonumber(ARGV[2]), 0
+for row, key in ipairs(KEYS) do
+    local at = 3 + (row - 1) * (width + 2)
+    local stored = keep and redis.call('HGET', key, ARGV[at + 2])
+    if not stored or stored == ARGV[at + 3] or not later(stored, tonumber(ARGV[at]), tonumber(ARGV[at + 1])) then
+        redis.call('HSET', key, unpack(ARGV, at + 2, at + 1 + width))
+        written = written + 1
     end
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-return 1
+return written
 """
 
 
@@ -83,27 +88,19 @@ def write_rows(client: Redis, rows: ViewRows, *, keep_later: bool = True) -> int
     keep_later: a row stays where its stored event is later (of the same moment, the new values win: Feast would keep
         the old ones, and a build whose settings were changed would change nothing)
     """
-    columns: list[Sequence[bytes]] = []
-    for name, values in rows.features.items():
-        columns += [[feature_field(rows.view, name)] * len(values), _each(values)]
     encoded = {moment: encode_timestamp(moment) for moment in set(rows.moments)}
-    parts = list(zip(*columns, strict=True))
-    stamp_field, written = timestamp_field(rows.view), 0
+    stamps = [(moment // 1_000_000, moment % 1_000_000 * 1000, encoded[moment]) for moment in rows.moments]
+    values = list(zip(*map(_each, rows.features.values()), strict=True))
+    stamp_field, fields = timestamp_field(rows.view), [feature_field(rows.view, name) for name in rows.features]
+    script, written = client.register_script(_WRITE), 0
     for start in range(0, len(rows.user_ids), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        step: Any  # the client's types know no plain commands
-        with client.pipeline(transaction=True) as step:
-            if keep_later:
-                script = client.script_load(_WRITE_UNLESS_LATER)
-                for user, moment, values in zip(rows.user_ids[chunk], rows.moments[chunk], parts[chunk], strict=True):
-                    seconds, micros = divmod(moment, 1_000_000)
-                    stamp = (seconds, 1000 * micros, stamp_field, encoded[moment])
-                    step.execute_command("EVALSHA", script, 1, row_key(user), *stamp, *values)
-                written += sum(step.execute())
-            else:
-                for user, moment, values in zip(rows.user_ids[chunk], rows.moments[chunk], parts[chunk], strict=True):
-                    step.execute_command("HSET", row_key(user), stamp_field, encoded[moment], *values)
-                written += len(step.execute())
+        arguments: list[Any] = [int(keep_later), 2 + 2 * len(fields)]
+        for (seconds, nanos, stamp), some in zip(stamps[chunk], values[chunk], strict=True):
+            arguments += (seconds, nanos, stamp_field, stamp)
+            for field, value in zip(fields, some, strict=True):
+                arguments += (field, value)
+        written += int(script(keys=list(map(row_key, rows.user_ids[chunk])), args=arguments))
     return written
 
 

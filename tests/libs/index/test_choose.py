@@ -97,12 +97,21 @@ def test_an_unreachable_target_is_met_by_flat(clustered) -> None:
 def test_noise_is_left_to_flat() -> None:
     """Without structure most lists hold some of the answer: nothing is gained."""
     rng = np.random.default_rng(0)
-    held, asked = unit(rng.normal(size=(5000, 64))), unit(rng.normal(size=(64, 64)))
-    _, choice = build_index(held, queries=asked, threads=1, flat_up_to=100, structures=["ivf_sq8", "ivf_flat"])
+    held, asked = unit(rng.normal(size=(30_000, 64))), unit(rng.normal(size=(64, 64)))
+    _, choice = build_index(held, queries=asked, threads=1, structures=["ivf_sq8"])
     assert choice.kind == "flat"
+    assert "falls short" in choice.reason
 
 
-@settings(max_examples=25)
+def test_what_is_too_slow_at_its_least_is_said_to_be() -> None:
+    """So few vectors are compared before another structure has begun."""
+    held = unit(np.random.default_rng(0).normal(size=(1000, 64)))
+    _, choice = build_index(held, threads=1, flat_up_to=100, structures=["ivf_flat", "hnsw"])
+    assert choice.kind == "flat"
+    assert choice.reason.count("too slow") == 2
+
+
+@settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 40), dim=st.integers(1, 20), k=st.integers(1, 60), limit=st.sampled_from([0, 20_000]))
 def test_tiny_catalogs_are_served(count: int, dim: int, k: int, limit: int) -> None:
     held = np.random.default_rng(count).normal(size=(count, dim)).astype(np.float32)

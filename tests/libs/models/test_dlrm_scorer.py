@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cascade.models import Dlrm, DlrmConfig
+from cascade.models import Dlrm, DlrmConfig, dlrm_scorer
 from cascade.models.dlrm_gpu import GpuScorer
 from cascade.models.dlrm_scorer import CHUNK, PackedScorer, PlainScorer, Scorer, make_scorer, packed_bytes
 from cascade.models.errors import ModelInputError
@@ -125,6 +125,17 @@ def test_chunks_leave_no_seam(dlrm_config, count: int) -> None:
     request = requests_of(dlrm_config, [count, 3])
     for found, wanted in zip(PackedScorer(model, items).score(*request), expected(model, items, request), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=0)
+
+
+def test_tables_too_large_to_join_give_the_same(dlrm_config, monkeypatch) -> None:
+    model, items = network(dlrm_config), items_of(dlrm_config)
+    request = requests_of(dlrm_config, [9, 4])
+    joined = PackedScorer(model, items)
+    monkeypatch.setattr(dlrm_scorer, "JOINED_BYTES", 0)
+    apart = PackedScorer(model, items)
+    assert apart._joined is None is not joined._joined
+    for one, other in zip(joined.score(*request), apart.score(*request), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_scorer_forgets_the_request_before(dlrm_config) -> None:

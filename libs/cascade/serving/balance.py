@@ -15,7 +15,7 @@ from enum import Enum
 
 from cascade.serving.calls import Caller
 
-SCANNED = 16
+SCANNED = 8
 """Up to so many replicas all are looked at; of more, two drawn at random, which is nearly as even (Mitzenmacher, "The
 Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12(10), 2001) and costs the same for any number."""
 _GROWTH_AT_MOST = 16

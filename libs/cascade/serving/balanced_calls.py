@@ -86,22 +86,33 @@ class BalancedCaller:
         repeatable: bool = False,
     ) -> Answer:
         """See Caller."""
-        now = asyncio.get_running_loop().time
-        began = now()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         replica = self._balance.take(began, probe=repeatable)
         if replica is None:
             raise NotConnected("no replica is known: the name of the service does not resolve")
-        try:
-            return await self._send(replica, method, path, body, headers, timeout_s, repeatable)
-        except CallFailed as error:
-            if not repeatable and not isinstance(error, NotConnected):
-                raise
-            left_s = began + timeout_s - now()
-            other = self._balance.take(now(), besides=replica) if left_s > 0 else None
-            if other is None:
-                raise
-        self._observer.retry()
-        return await self._send(other, method, path, body, headers, left_s, repeatable)
+        left_s, retried = timeout_s, False
+        while True:
+            was_out = replica.until != 0.0
+            try:
+                answer = await replica.caller.call(method, path, body, headers, left_s, repeatable)
+            except BaseException as error:
+                now = clock()
+                self._done(replica, _outcome(error), now, was_out)
+                left_s = began + timeout_s - now
+                if retried or left_s <= 0 or not _may_go_on(error, repeatable):
+                    raise
+                other = self._balance.take(now, besides=replica)
+                if other is None:
+                    raise
+                replica, retried = other, True
+                self._observer.retry()
+            else:
+                if was_out or answer.status >= 500:
+                    self._done(replica, Outcome.GOOD if answer.status < 500 else Outcome.ERROR, clock(), was_out)
+                else:
+                    self._balance.done(replica, Outcome.GOOD, began)
+                return answer
 
     async def aclose(self) -> None:
         """Ask no more, and give up the connections."""
@@ -114,33 +125,9 @@ class BalancedCaller:
             await replica.caller.aclose()
         self._leaving.clear()
 
-    async def _send(
-        self,
-        replica: Replica,
-        method: str,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        timeout_s: float,
-        repeatable: bool,
-    ) -> Answer:
-        was_out = replica.until != 0.0
-        outcome = Outcome.UNTOLD
-        try:
-            answer = await replica.caller.call(method, path, body, headers, timeout_s, repeatable)
-            outcome = Outcome.GOOD if answer.status < 500 else Outcome.ERROR
-            return answer
-        except CallLate:
-            outcome = Outcome.LATE
-            raise
-        except CallFailed:
-            outcome = Outcome.UNREACHABLE
-            raise
-        finally:
-            # A good answer of a replica in rotation is the rule, and needs no clock.
-            now = 0.0 if outcome is Outcome.GOOD and not was_out else asyncio.get_running_loop().time()
-            if self._balance.done(replica, outcome, now, was_out=was_out):
-                self._changed(replica, outcome)
+    def _done(self, replica: Replica, outcome: Outcome, now: float, was_out: bool) -> None:
+        if self._balance.done(replica, outcome, now, was_out=was_out):
+            self._changed(replica, outcome)
 
     def _changed(self, replica: Replica, outcome: Outcome) -> None:
         if outcome is Outcome.GOOD:
@@ -181,6 +168,16 @@ class BalancedCaller:
         if gone or self._balance.known != before:
             log.info("replicas", known=self._balance.known, gone=[str(replica.place) for replica in gone])
             self._tell()
+
+
+def _outcome(error: BaseException) -> Outcome:
+    if isinstance(error, CallFailed):
+        return Outcome.UNREACHABLE
+    return Outcome.LATE if isinstance(error, CallLate) else Outcome.UNTOLD
+
+
+def _may_go_on(error: BaseException, repeatable: bool) -> bool:
+    return isinstance(error, CallFailed if repeatable else NotConnected)
 
 
 def _over_tcp(place: Place) -> TcpCaller:

@@ -19,6 +19,7 @@ AREAS = {
     "floor": "The floor: what this machine can do at all",
     "request_path": "A request, from the gateway's door to the last byte",
     "ablations": "What each choice on the request path is worth",
+    "balancing": "Choosing a replica for every call",
     "stages": "Transforms, ranker and query tower, one thread",
     "catalog_scale": "Candidate indexes from ten thousand to a million items",
     "filter": "The Bloom filter of seen items",

@@ -84,7 +84,5 @@ def figures_table(figures: Sequence[Figure]) -> list[str]:
         target = "" if figure.target is None else str(figure.target)
         verdict = "" if figure.target is None else ("met" if figure.target.met_by(figure.value) else "**missed**")
         verdict = ", ".join(part for part in (verdict, figure.note) if part)
-        lines.append(
-            f"| `{figure.name}` | {shown(figure.value)} | {spread} | {figure.unit} | {target} | {verdict} |"
-        )
+        lines.append(f"| `{figure.name}` | {shown(figure.value)} | {spread} | {figure.unit} | {target} | {verdict} |")
     return lines

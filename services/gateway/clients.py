@@ -39,11 +39,16 @@ class ServiceClient:
         self._timeout_s = timeout_s
         self._headers = headers
 
+    async def read(self, path: str, message: BaseModel, answer: type[Message]) -> Message:
+        """POST a question, which another replica may be asked too. Raises StageError."""
+        body = orjson.dumps(message, default=vars)  # valid already; pydantic's own writer takes four times as long
+        return self._read(await self._send("POST", path, body, None, repeatable=True), answer)
+
     async def post(
         self, path: str, message: BaseModel, answer: type[Message], timeout_s: float | None = None
     ) -> Message:
-        """POST a message and read the answer. Raises StageError."""
-        body = orjson.dumps(message, default=vars)  # valid already; pydantic's own writer takes four times as long
+        """POST a message that has an effect, at most once, and read the answer. Raises StageError."""
+        body = orjson.dumps(message, default=vars)
         return self._read(await self._send("POST", path, body, timeout_s), answer)
 
     async def delete(self, path: str, answer: type[Message], timeout_s: float | None = None) -> Message:
@@ -53,7 +58,7 @@ class ServiceClient:
     async def state(self) -> str:
         """`ready`, `not ready` or `down`, as its readiness endpoint tells."""
         try:
-            answer = await self._caller.call("GET", "/readyz", b"", {}, _READY_TIMEOUT_S)
+            answer = await self._caller.call("GET", "/readyz", b"", {}, _READY_TIMEOUT_S, repeatable=True)
         except CallError:
             return "down"
         return "ready" if answer.is_success else "not ready"
@@ -62,10 +67,12 @@ class ServiceClient:
         """Close the connections."""
         await self._caller.aclose()
 
-    async def _send(self, method: str, path: str, body: bytes, timeout_s: float | None) -> Answer:
+    async def _send(
+        self, method: str, path: str, body: bytes, timeout_s: float | None, repeatable: bool = False
+    ) -> Answer:
         try:
             answer = await self._caller.call(
-                method, path, body, {**_JSON, **self._headers()}, timeout_s or self._timeout_s
+                method, path, body, {**_JSON, **self._headers()}, timeout_s or self._timeout_s, repeatable
             )
         except CallLate as error:
             raise StageLate(self.stage, f"{method} {path}: {error}") from error
@@ -102,11 +109,11 @@ class RetrievalClient:
 
     async def retrieve(self, request: RetrieveRequest) -> RetrieveResponse:
         """See Retriever."""
-        return await self._service.post("/v1/retrieve", request, RetrieveResponse)
+        return await self._service.read("/v1/retrieve", request, RetrieveResponse)
 
     async def similar(self, request: SimilarRequest) -> RetrieveResponse:
         """See Retriever."""
-        return await self._service.post("/v1/similar", request, RetrieveResponse)
+        return await self._service.read("/v1/similar", request, RetrieveResponse)
 
 
 class FilterClient:
@@ -118,7 +125,7 @@ class FilterClient:
 
     async def unseen(self, request: FilterRequest) -> FilterResponse:
         """See SeenFilter."""
-        return await self._service.post("/v1/filter", request, FilterResponse)
+        return await self._service.read("/v1/filter", request, FilterResponse)
 
     async def seen(self, request: SeenRequest) -> SeenResponse:
         """See SeenFilter."""
@@ -138,7 +145,7 @@ class RankerClient:
 
     async def rank(self, request: RankRequest) -> RankResponse:
         """See Ranker."""
-        answer = await self._service.post("/v1/rank", request, RankResponse)
+        answer = await self._service.read("/v1/rank", request, RankResponse)
         counts = len(answer.item_ids), len(answer.scores), len(answer.propensities)
         if len(set(counts)) > 1:
             raise StageGarbled(self._service.stage, "{} ids with {} scores and {} propensities".format(*counts))

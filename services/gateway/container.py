@@ -17,13 +17,15 @@ from cascade.online.impressions import ImpressionStream
 from cascade.online.pipelined import PipelinedRedis
 from cascade.online.popular import PopularItems as PopularInRedis
 from cascade.online.user_features import FeastUserFeatures
+from cascade.serving.balance import Ejection
+from cascade.serving.balanced_calls import BalancedCaller
 from cascade.serving.calls import Caller
 from cascade.serving.context import REQUEST_ID_HEADER, current_request_id
 from cascade.serving.limit import ConcurrencyLimit
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
-from cascade.serving.tcp_calls import TcpCaller
+from cascade.serving.resolving import Resolver
 from cascade.store import ModelStore
 from cascade.store.artifacts import GatewayArtifacts
 from services.gateway.catalog import Catalog
@@ -108,7 +110,7 @@ async def open_gateway(
 ) -> Gateway:
     """Connect a gateway to everything; what it opened is closed by `stack`."""
     telemetry = Telemetry(metrics)
-    clients = _clients(settings, callers or {}, stack)
+    clients = await _clients(settings, callers or {}, telemetry, stack)
     redis = _redis(settings, stack, settings.redis_connections)
     features = FeastUserFeatures(
         settings.feast_registry, settings.redis_url.get_secret_value(), settings.features_timeout_ms / 1000
@@ -182,18 +184,35 @@ def budget_of(settings: GatewaySettings) -> Budget:
     )
 
 
-def _clients(settings: GatewaySettings, callers: Callers, stack: AsyncExitStack) -> dict[str, ServiceClient]:
+async def _clients(
+    settings: GatewaySettings, callers: Callers, telemetry: Telemetry, stack: AsyncExitStack
+) -> dict[str, ServiceClient]:
     stages: tuple[tuple[Stage, str, int], ...] = (
         ("retrieval", settings.retrieval_url, settings.retrieval_timeout_ms),
         ("filter", settings.filter_url, settings.filter_timeout_ms),
         ("ranker", settings.ranker_url, settings.ranker_timeout_ms),
     )
     clients: dict[str, ServiceClient] = {}
-    for stage, url, timeout_ms in stages:
-        client = ServiceClient(stage, callers.get(stage) or TcpCaller(url), timeout_ms / 1000, request_headers)
+    balanced: list[BalancedCaller] = []
+    for stage, urls, timeout_ms in stages:
+        caller = callers.get(stage)
+        if caller is None:
+            caller = _balanced(settings, stage, urls, telemetry)
+            balanced.append(caller)
+        client = ServiceClient(stage, caller, timeout_ms / 1000, request_headers)
         stack.push_async_callback(client.aclose)
         clients[stage] = client
+    await asyncio.gather(*(caller.start() for caller in balanced))
     return clients
+
+
+def _balanced(settings: GatewaySettings, stage: Stage, urls: str, telemetry: Telemetry) -> BalancedCaller:
+    return BalancedCaller(
+        Resolver(urls),
+        telemetry.replicas_of(stage),
+        resolve_s=settings.resolve_s,
+        ejection=Ejection(settings.eject_s, settings.eject_after, settings.eject_share),
+    )
 
 
 def _impressions(settings: GatewaySettings, telemetry: Telemetry, stack: AsyncExitStack) -> ImpressionLog:

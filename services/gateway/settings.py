@@ -18,9 +18,22 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
 
     port: Port = Field(8000, description="port to listen on")
 
-    retrieval_url: str = Field("http://127.0.0.1:8001", description="where the retrieval service listens")
-    filter_url: str = Field("http://127.0.0.1:8002", description="where the filter service listens")
-    ranker_url: str = Field("http://127.0.0.1:8003", description="where the ranker service listens")
+    retrieval_url: str = Field(
+        "http://127.0.0.1:8001",
+        description="where the retrieval service listens: a replica for each address of the name; commas part URLs",
+    )
+    filter_url: str = Field("http://127.0.0.1:8002", description="where the filter service listens; as above")
+    ranker_url: str = Field("http://127.0.0.1:8003", description="where the ranker service listens; as above")
+    resolve_s: float = Field(1.0, gt=0, description="time between looks for the replicas of the three services")
+    eject_s: float = Field(
+        1.0, gt=0, description="time a failing replica gets no calls; twice as long each time, up to 16 times"
+    )
+    eject_after: int = Field(
+        5, ge=1, description="calls late or answered 5xx in a row that eject a replica; an unreachable one goes at once"
+    )
+    eject_share: float = Field(
+        0.5, ge=0, le=1, description="share of a service's replicas that may be out for being late or answering 5xx"
+    )
     feast_registry: Path = Field(
         Path(".cascade/feast/registry.db"), description="Feast's registry file, for user features"
     )

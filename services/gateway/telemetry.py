@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
 
 from cascade.api.gateway import Stage
 from cascade.errors import CascadeError
+from cascade.serving.balance import EJECTION_REASONS
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
 from services.gateway.impressions import SHED_REASONS, ShedReason
@@ -50,6 +54,16 @@ class Telemetry:
         )
         self._impressions_shed = Counter(
             "cascade_impressions_shed", "Lists shown that were not logged, by reason", ("reason",), registry=registry
+        )
+        self._replicas = Gauge("cascade_replicas", "Replicas known of a service", ("stage",), registry=registry)
+        self._replicas_ejected = Gauge(
+            "cascade_replicas_ejected", "Replicas known that get no calls for now", ("stage",), registry=registry
+        )
+        self._ejections = Counter(
+            "cascade_ejections", "Times a replica was ejected, by reason", ("stage", "reason"), registry=registry
+        )
+        self._retries = Counter(
+            "cascade_call_retries", "Calls sent once more, to another replica", ("stage",), registry=registry
         )
         # Children up front: every series is there from the start, and no lookup costs the request.
         self._timed = {stage: self._stage_seconds.labels(stage) for stage in _TIMED}
@@ -97,3 +111,35 @@ class Telemetry:
     def impressions_shed(self, count: int, reason: ShedReason) -> None:
         """See ImpressionObserver."""
         self._impressions_shed.labels(reason).inc(count)
+
+    def replicas_of(self, stage: Stage) -> ReplicaTelemetry:
+        """What counts the replicas of a stage; no label names one of them."""
+        return ReplicaTelemetry(
+            self._replicas.labels(stage),
+            self._replicas_ejected.labels(stage),
+            {reason: self._ejections.labels(stage, reason) for reason in EJECTION_REASONS},
+            self._retries.labels(stage),
+        )
+
+
+@dataclass(frozen=True)
+class ReplicaTelemetry:
+    """A ReplicaObserver: Prometheus metrics of one service's replicas."""
+
+    known: Gauge
+    out: Gauge
+    ejections: Mapping[str, Counter]
+    retries: Counter
+
+    def replicas(self, known: int, ejected: int) -> None:
+        """See ReplicaObserver."""
+        self.known.set(known)
+        self.out.set(ejected)
+
+    def ejection(self, reason: str) -> None:
+        """See ReplicaObserver."""
+        self.ejections[reason].inc()
+
+    def retry(self) -> None:
+        """See ReplicaObserver."""
+        self.retries.inc()

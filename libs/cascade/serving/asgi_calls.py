@@ -19,7 +19,15 @@ class AsgiCaller:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def call(self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        repeatable: bool = False,
+    ) -> Answer:
         """See Caller. A defect in the app is the 500 that it would be over TCP."""
         status, received, answered = 500, bytearray(), {}
         sent = False

@@ -11,11 +11,10 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from typing import cast
-from urllib.parse import urlsplit
 
 import httptools
 
-from cascade.serving.calls import Answer, CallError, CallFailed, CallLate
+from cascade.serving.calls import Answer, CallError, CallFailed, CallLate, NotConnected, service_address
 
 MAX_CONNECTIONS = 256
 KEEP_ALIVE_S = 30.0
@@ -29,15 +28,24 @@ class TcpCaller:
     """A pool of connections to one address.
 
     url: http://host:port or https://host:port; a path is put before that of each call
+    address: the IP address to connect to; none: whatever the URL's host resolves to. The host stays the one that is
+        asked for, by the Host header and in TLS
     """
 
-    def __init__(self, url: str, *, max_connections: int = MAX_CONNECTIONS, keep_alive_s: float = KEEP_ALIVE_S) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not the address of a service; give http://host:port")
-        self._host = parts.hostname
+    def __init__(
+        self,
+        url: str,
+        *,
+        address: str | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        keep_alive_s: float = KEEP_ALIVE_S,
+    ) -> None:
+        parts = service_address(url)
+        host = parts.hostname or ""
+        self._address = address or host
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls_name = host if self._tls else None
         self._prefix = parts.path.rstrip("/")
         self._name = parts.netloc.rpartition("@")[2]
         self._host_line = f"host: {self._name}"
@@ -46,8 +54,16 @@ class TcpCaller:
         self._keep_alive_s = keep_alive_s
         self._closed = False
 
-    async def call(self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
-        """See Caller."""
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        repeatable: bool = False,
+    ) -> Answer:
+        """See Caller. There is one way here, so nothing is repeated."""
         request = self._request(method, path, body, headers)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -107,13 +123,17 @@ class TcpCaller:
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(loop), self._host, self._port, ssl=self._tls
+                    lambda: _Connection(loop),
+                    self._address,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._tls_name,
                 )
                 return connection
         except TimeoutError as error:
             raise CallLate(f"no connection to {self._name} within {timeout_s:g} s") from error
         except OSError as error:
-            raise CallFailed(f"no connection to {self._name}: {error}") from error
+            raise NotConnected(f"no connection to {self._name}: {error}") from error
 
 
 class _Connection(asyncio.Protocol):
@@ -133,7 +153,7 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, request: bytes, deadline: float) -> Answer:
         """Send and wait until `deadline` (the loop's time). Raises CallError."""
         if self._transport is None:
-            raise CallFailed("the connection is closed")
+            raise NotConnected("the connection is closed")
         self.reusable = False
         self._waiting = self._loop.create_future()
         timer = self._loop.call_at(deadline, self._fail, CallLate("no answer in time"))

@@ -228,7 +228,9 @@ class OverHttpx:
     def __init__(self, handler: Callable[[httpx.Request], Any]) -> None:
         self._client = httpx.AsyncClient(transport=httpx.MockTransport(handler), base_url="http://service")
 
-    async def call(self, method: str, path: str, body: bytes, headers: Any, timeout_s: float) -> Answer:
+    async def call(
+        self, method: str, path: str, body: bytes, headers: Any, timeout_s: float, repeatable: bool = False
+    ) -> Answer:
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._client.request(method, path, content=body, headers=headers)

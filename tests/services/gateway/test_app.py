@@ -93,6 +93,25 @@ async def test_a_failing_service_degrades_and_comes_back(client, services, servi
     assert (await recommend(client)).degraded == ["features"]
 
 
+async def test_replicas_of_a_service_are_counted(model_store, settings, services):
+    nobody = settings.model_copy(update={"filter_url": "http://127.0.0.1:1, http://127.0.0.1:2"})
+    callers = services.callers()
+    del callers["filter"]
+    app = create_app(nobody, callers)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
+    ):
+        text = (await client.get("/metrics")).text
+        assert metric(text, 'cascade_replicas{stage="filter"}') == 2
+        assert metric(text, 'cascade_replicas_ejected{stage="filter"}') == 0
+        assert (await recommend(client)).degraded == ["features", "filter"]
+        text = (await client.get("/metrics")).text
+    assert metric(text, 'cascade_replicas_ejected{stage="filter"}') == 2
+    assert metric(text, 'cascade_ejections_total{reason="unreachable",stage="filter"}') == 2
+    assert metric(text, 'cascade_call_retries_total{stage="filter"}') >= 1
+
+
 async def test_a_refusal_is_told_apart_from_an_outage(client, services):
     services.instead["ranker"] = httpx.Response(422)
     await recommend(client)

@@ -7,7 +7,7 @@ import pytest
 from cascade.api.common import StageTiming, UserFeatures
 from cascade.api.filter import FilterRequest, FilterResponse, SeenRequest
 from cascade.api.ranker import RankRequest
-from cascade.api.retrieval import RetrieveResponse, SimilarRequest
+from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
 from cascade.serving.calls import Answer, CallFailed, CallLate
 from cascade.serving.tcp_calls import TcpCaller
 from services.gateway.clients import FilterClient, RankerClient, RetrievalClient, ServiceClient
@@ -29,9 +29,11 @@ class Answering:
     def __init__(self, status=200, text="{}", headers=None):
         self.answer = Answer(status, text.encode(), headers or {})
         self.calls = []
+        self.repeatable = []
 
-    async def call(self, method, path, body, headers, timeout_s):
+    async def call(self, method, path, body, headers, timeout_s, repeatable=False):
         self.calls.append((method, path, body, headers, timeout_s))
+        self.repeatable.append(repeatable)
         return self.answer
 
 
@@ -77,6 +79,29 @@ async def test_reads_and_writes_have_their_own_times():
     with pytest.raises(StageGarbled):
         await client.unseen(REQUEST)
     assert [call[4] for call in caller.calls] == [2.0, 0.1]
+
+
+async def test_reads_may_be_asked_of_another_replica_and_writes_may_not():
+    reads, seen, forgotten = Answering(), Answering(text='{"event_id": "1-0"}'), Answering(text='{"removed": 0}')
+    questions = (
+        FilterClient(service(reads), 1.0).unseen(REQUEST),
+        RetrievalClient(service(reads)).retrieve(
+            RetrieveRequest(user=UserFeatures(user_id="u"), context={"timestamp": 1})
+        ),
+        RetrievalClient(service(reads)).similar(SimilarRequest(item_id="a")),
+        RankerClient(service(reads)).rank(
+            RankRequest(user=UserFeatures(user_id="u"), context={"timestamp": 1}, item_ids=["a"])
+        ),
+    )
+    for question in questions:
+        with pytest.raises(StageGarbled):
+            await question
+    await service(reads).state()
+    assert reads.repeatable == [True] * 5
+
+    await FilterClient(service(seen), 1.0).seen(SeenRequest(user_id="u", item_id="a", timestamp=1))
+    await FilterClient(service(forgotten), 1.0).forget("u")
+    assert seen.repeatable == forgotten.repeatable == [False]
 
 
 async def test_the_request_id_travels():

@@ -95,7 +95,37 @@ def apart(
     )
     for concurrency in CONCURRENCIES:
         report.figure(f"c{concurrency}.cpu", sum(spent[concurrency].values()), "ms of processor a request")
+    report.say(*missed(loads, {concurrency: sum(each.values()) for concurrency, each in spent.items()}))
     return loads
+
+
+def missed(loads: Mapping[int, list[Load]], spent: Mapping[int, float]) -> list[str]:
+    """Paragraphs on missed targets: by how much, where the time goes, what would close it. None if all are met.
+
+    spent: concurrency → milliseconds of processor a request, all processes together
+    """
+    middle = {c: sorted(some, key=lambda one: one.p50)[len(some) // 2] for c, some in loads.items()}
+    first, fast = middle[1], [one for one in middle.values() if one.p99 <= 100]
+    most = max((one.per_second for one in fast), default=0.0)
+    if first.p50 <= 4 and first.p99 <= 10 and most >= 500:
+        return []
+    busiest = max(spent)
+    return [
+        "## What is missed, and why",
+        f"At concurrency 1 the median is {first.p50:.1f} ms where 4 are wanted, and p99 {first.p99:.1f} where 10 are; "
+        f"with p99 within 100 ms {most:.0f} requests/s are answered where 500 are wanted.",
+        f"A request takes {spent[1]:.1f} ms of processor at concurrency 1 and {spent[busiest]:.1f} at {busiest}, for "
+        "the same code and the same work: a lone request wakes one process after the other, and each finds the core's "
+        "caches (and, on a virtual machine, its address translations) filled by the one before; under load a process "
+        "answers several before it yields. So the distance at concurrency 1 is the price of five processes on few "
+        "cores, not of the models, whose compute is in the table of stages; the page of `floor` has the round trips "
+        "that they would have to fit in.",
+        f"Throughput is bound by the cores: two of them over {spent[16]:.1f} ms a request are "
+        f"{2000 / spent[16]:.0f} requests/s. Most of a service's processor time is around its work, not in it: "
+        "uvicorn's and the client's reading and writing in Python, JSON of 300 ids between four processes. What would "
+        "close it: an HTTP server below Python for the hot routes, hops that carry positions instead of ids, or fewer "
+        "processes a core.",
+    ]
 
 
 def tell_loads(report: Report, prefix: str, loads: Mapping[int, list[Load]]) -> None:

@@ -38,17 +38,12 @@ class PipelinedRedis:
 
     async def execute(self, *command: Argument) -> Any:
         """The answer: bytes, int, None, or a list of them. Raises OnlineStoreDown."""
-        connection = self._connection
-        if connection is None or not connection.usable:
-            connection = await self._connected()
-        (answer,) = connection.send([command])
-        return await connection.wait(command, answer, self._timeout_s)
+        connection = await self._connected()
+        return await connection.execute(command, self._timeout_s)
 
     async def execute_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """The answers to commands that are sent together. Raises OnlineStoreDown; some may have been done then."""
-        connection = self._connection
-        if connection is None or not connection.usable:
-            connection = await self._connected()
+        connection = await self._connected()
         found, failed = [], None
         for command, answer in zip(commands, connection.send(commands), strict=True):
             try:
@@ -71,6 +66,8 @@ class PipelinedRedis:
             await asyncio.sleep(0)  # the loop closes the socket at its next turn, which may be its last
 
     async def _connected(self) -> _Connection:
+        if self._connection is not None and self._connection.usable:
+            return self._connection
         async with self._connecting:  # one makes it, the others find it made
             if self._connection is None or not self._connection.usable:
                 try:
@@ -175,4 +172,4 @@ class _Connection(asyncio.Protocol):
                 if not answer.done():
                     answer.set_result(found)
         except (hiredis.ProtocolError, IndexError) as error:
-            self.close(OnlineStoreDown(f"the answer is not Redis': {error}"))
+            self.close(OnlineStoreDown(f"the answer is none of Redis: {error}"))

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cascade.api.common import UserFeatures
 from cascade.online.errors import FeatureStoreNotReady
-from cascade.online.feast_config import ENTITY, ONLINE_FEATURES, PROJECT, import_feast
+from cascade.online.feast_config import ONLINE_FEATURES, import_feast
+from cascade.online.feast_rows import feature_field, row_key
 from cascade.online.pipelined import PipelinedRedis
+
+ValueReader = Callable[[bytes | None], float | int | str | None]
+
+_FIELDS = [feature_field(*feature.split(":", 1)) for feature in ONLINE_FEATURES]
 
 
 class FeastUserFeatures:
     """Reads age, gender and top_category of one user: one HMGET of the hash in which Feast keeps them.
 
-    Feast's own client blocks, so that a request would need a thread, and takes 0.2 ms; its helpers name the hash and
-    its fields here, and its message type reads the values (a test holds both to `get_online_features`).
+    Feast's own client blocks, so that a request would need a thread, and takes 0.2 ms; `feast_rows` names the hash and
+    its fields as Feast does, and Feast's message type reads the values (a test holds both to `get_online_features`).
     """
 
     def __init__(self, registry: Path, redis_url: str, timeout_s: float = 0.25) -> None:
         self._registry = registry
-        self._reader = PipelinedRedis(redis_url, timeout_s)
-        self._layout: _Layout | None = None
+        self._redis = PipelinedRedis(redis_url, timeout_s)
+        self._read_value: ValueReader | None = None
         # Importing Feast takes seconds, which no other request should wait for.
         self._importing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feast")
 
@@ -33,9 +39,8 @@ class FeastUserFeatures:
             FeatureStoreNotReady: the registry has not been built yet
             OnlineStoreDown: Redis did not answer
         """
-        layout = self._layout or await self._ready()
-        values = await self._reader.execute("HMGET", layout.key(user_id), *layout.fields)
-        age, gender, top_category = map(layout.value, values)
+        read = self._read_value or await self._ready()
+        age, gender, top_category = map(read, await self._redis.execute("HMGET", row_key(user_id), *_FIELDS))
         if age is None and gender is None and top_category is None:
             return None
         return UserFeatures(
@@ -47,44 +52,33 @@ class FeastUserFeatures:
 
     async def delete(self, user_id: str) -> int:
         """Remove the user's online features; returns how many keys went."""
-        layout = self._layout or await self._ready()
-        return int(await self._reader.execute("UNLINK", layout.key(user_id)))
+        if self._read_value is None:
+            await self._ready()
+        return int(await self._redis.execute("UNLINK", row_key(user_id)))
 
     async def close(self) -> None:
         """Give the connection back."""
-        await self._reader.aclose()
+        await self._redis.aclose()
         self._importing.shutdown(wait=False, cancel_futures=True)
 
-    async def _ready(self) -> _Layout:
+    async def _ready(self) -> ValueReader:
         if not self._registry.exists():
             raise FeatureStoreNotReady(f"Feast has no registry at {self._registry}; build the online features first")
-        self._layout = await asyncio.get_running_loop().run_in_executor(self._importing, _Layout)
-        return self._layout
+        self._read_value = await asyncio.get_running_loop().run_in_executor(self._importing, _value_reader)
+        return self._read_value
 
 
-class _Layout:
-    """How Feast lays a user out in Redis: one hash, a field a feature, values as its protobuf message."""
+def _value_reader() -> ValueReader:
+    """What reads a stored value by Feast's own message type."""
+    import_feast()
+    from feast.protos.feast.types.Value_pb2 import Value
 
-    def __init__(self) -> None:
-        import_feast()
-        from feast.infra.online_stores.helpers import _mmh3, _redis_key
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-        from feast.protos.feast.types.Value_pb2 import Value
-
-        self._redis_key, self._entity_key, self._value = _redis_key, EntityKey, Value
-        self.fields: list[bytes] = [_mmh3(feature) for feature in ONLINE_FEATURES]
-
-    def key(self, user_id: str) -> bytes:
-        """The hash that holds a user's features."""
-        entity = self._entity_key(join_keys=[ENTITY], entity_values=[self._value(string_val=user_id)])
-        key: bytes = self._redis_key(PROJECT, entity)
-        return key
-
-    def value(self, stored: bytes | None) -> float | int | str | None:
-        """What a field holds."""
+    def read(stored: bytes | None) -> float | int | str | None:
         if stored is None:
             return None
-        message = self._value.FromString(stored)
+        message = Value.FromString(stored)
         kind = message.WhichOneof("val")
         found: float | int | str | None = None if kind in (None, "null_val") else getattr(message, kind)
         return found
+
+    return read

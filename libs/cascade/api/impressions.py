@@ -32,5 +32,5 @@ class Impression(Message):
     items: list[ImpressionItem]
     versions: dict[str, str]
     tracks: dict[str, str]
-    assigned: dict[str, Track] = {}
-    forced: list[str] = []
+    assigned: dict[str, Track] = Field(default={})
+    forced: list[str] = Field(default=[])

@@ -14,6 +14,7 @@ from cascade.serving.logging import get_logger
 from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
 from services.gateway.impressions import SHED_REASONS, ShedReason
 from services.gateway.ports import StageError
+from services.gateway.track_metrics import TrackMetrics
 
 STAGES: tuple[Stage, ...] = ("features", "retrieval", "filter", "ranker")
 _TIMED = (*STAGES, "metadata", "total")
@@ -65,6 +66,8 @@ class Telemetry:
         self._retries = Counter(
             "cascade_call_retries", "Calls sent once more, to another replica", ("stage",), registry=registry
         )
+        self.tracks = TrackMetrics(metrics)
+        """what is counted of each track while a service has a canary"""
         # Children up front: every series is there from the start, and no lookup costs the request.
         self._timed = {stage: self._stage_seconds.labels(stage) for stage in _TIMED}
         for stage in STAGES:

@@ -6,8 +6,8 @@ stable, plus `margin`". Between two looks the outcomes make a block, and a block
 more and whose mean is at most 1 while the null hypothesis holds. Their product over the looks is a test martingale, so
 the chance that it *ever* reaches 1/α is at most α (Ville 1939), however often one looks and whenever one stops.
 
-The e-value of a block is a likelihood ratio: an alternative, fixed before the block was seen, over the point of the null
-hypothesis next to it in Kullback-Leibler divergence (Turner, Ly, Grünwald 2024, "Generic E-variables for exact
+The e-value of a block is a likelihood ratio: an alternative, fixed before the block was seen, over the point of the
+null hypothesis next to it in Kullback-Leibler divergence (Turner, Ly, Grünwald 2024, "Generic E-variables for exact
 sequential k-sample tests"; Turner and Grünwald 2023 for bounds on a difference). Why its mean is at most 1, exactly and
 for blocks of any size: let the shares be (s, c), the alternative (s₁, c₁), its neighbour (s₀, c₀). The mean is
 f(s)ⁿ·g(c)ᵐ with f(s) = 1 + (s − s₀)(s₁ − s₀)/(s₀(1 − s₀)) and g alike. Its logarithm is concave in (s, c), 0 at the
@@ -27,7 +27,7 @@ _EXCESSES = (0.003, 0.01, 0.03, 0.1, 0.3, 0.8)
 """How far beyond the null hypothesis the fixed alternatives lie, as a share of the way to 1."""
 _STRATEGIES = len(_EXCESSES) + 1
 _LEAST_SHARE = 1e-9
-_HALVINGS = 60
+_HALVINGS = 40
 _WILSON_Z = 3.09
 
 
@@ -45,7 +45,7 @@ class Null:
 
 @dataclass(frozen=True)
 class Counts:
-    """Outcomes of both tracks, and how many of them were bad. Fractions are allowed: a monitoring system's increases."""
+    """Outcomes of both tracks, and how many of them were bad."""
 
     stable: float = 0.0
     stable_bad: float = 0.0
@@ -79,6 +79,9 @@ class Counts:
         return self.canary_bad / self.canary if self.canary else None
 
 
+NOTHING = Counts()
+
+
 @dataclass(frozen=True)
 class SequentialTest:
     """A test between two looks. `seen` gives the test after one more block.
@@ -89,7 +92,7 @@ class SequentialTest:
     """
 
     null: Null
-    total: Counts = Counts()
+    total: Counts = NOTHING
     log_wealth: tuple[float, ...] = (0.0,) * _STRATEGIES
     peak: float = 0.0
 

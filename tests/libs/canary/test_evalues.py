@@ -143,21 +143,21 @@ def watch(
 def test_false_alarms_stay_below_what_is_stated_however_often_one_looks(
     null: Null, stable: float, canary: float, a_look: tuple[float, float]
 ) -> None:
-    rng, runs = np.random.default_rng(7), 400
-    found = [watch(rng, null, stable, canary, 80, a_look) for _ in range(runs)]
+    rng, runs, most = np.random.default_rng(7), 150, 50
+    found = [watch(rng, null, stable, canary, most, a_look) for _ in range(runs)]
     for place, false_alarms in enumerate((0.05, 0.01)):
-        alarms = sum(looks[place] <= 80 for looks in found)
+        alarms = sum(looks[place] <= most for looks in found)
         three_deviations = 3 * math.sqrt(runs * false_alarms * (1 - false_alarms))
         assert alarms <= runs * false_alarms + three_deviations
 
 
 def test_a_stall_of_both_tracks_is_no_fault_of_the_canary() -> None:
     """Stable's share may be another one in every block: it is compared with the canary's of the same moment."""
-    rng, runs = np.random.default_rng(8), 300
+    rng, runs = np.random.default_rng(8), 100
     alarms = 0
     for _ in range(runs):
         test = SequentialTest(Null(1.0, 0.01))
-        for _ in range(60):
+        for _ in range(40):
             share = 0.5 if rng.random() < 0.1 else 0.005
             stable, canary = rng.binomial((90, 30), share)
             test = test.seen(Counts(90, int(stable), 30, int(canary)))
@@ -177,7 +177,7 @@ def test_a_stall_of_both_tracks_is_no_fault_of_the_canary() -> None:
 )
 def test_harm_is_found_within_the_stated_sample(null: Null, stable: float, canary: float, outcomes: int) -> None:
     """In nine of ten canaries, with three times as much on stable, at the false alarms of one test of fourteen."""
-    rng, runs, looks = np.random.default_rng(9), 60, 20
+    rng, runs, looks = np.random.default_rng(9), 40, 20
     found = 0
     for _ in range(runs):
         test = SequentialTest(null)

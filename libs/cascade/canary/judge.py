@@ -161,19 +161,19 @@ class Judge:
             if following is None:
                 return self._promote(record)
             try:
-                canaries.advance(self._store, self._service, following)
+                canaries.advance(self._store, self._service, following, self._clock)
             except NoCanary:  # somebody ended it a moment ago; the next look tells how
                 return None
             self._tell()
         return None
 
     def _abort(self, record: Record, why: str) -> Ending:
-        canary = canaries.abort(self._store, self._service, why)
+        canary = canaries.abort(self._store, self._service, why, self._clock)
         self._tell()
         return self._ending("aborted", canary.reason, canary, record)
 
     def _promote(self, record: Record) -> Ending:
-        canaries.promote(self._store, self._service)
+        canaries.promote(self._store, self._service, self._clock)
         self._tell()
         canary = canaries.read(self._store, self._service)
         if canary is None:

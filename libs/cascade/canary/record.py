@@ -19,7 +19,7 @@ from cascade.store.canary import Canary
 from cascade.store.model_store import ModelStore
 
 _NOTE = "canary-evidence.json"
-_MOST_LOOKS = 400
+_MOST_LOOKS = 200
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from cascade.serving.app import create_service_app
+from cascade.serving.hot import Hot
 from cascade.serving.internal import refresh_router, refreshed_by
 from cascade.serving.threads import limit_torch
 from cascade.serving.track_metrics import BundleMetrics
@@ -66,7 +67,7 @@ def create_app(settings: RankerSettings | None = None) -> FastAPI:
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=lambda app: tracks_of(app).versions(),
-        hot=[routes.rank],
+        hot=[Hot(routes.rank)],
         description="Click probabilities of candidates by a DLRM over item features in memory.",
     )
     service.state.bundle_metrics = BundleMetrics(service.state.metrics)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from cascade.index.gpu import on_gpu
 from cascade.serving.app import create_service_app
+from cascade.serving.hot import Hot
 from cascade.serving.internal import refresh_router, refreshed_by
 from cascade.serving.threads import limit_torch
 from cascade.serving.track_metrics import BundleMetrics
@@ -70,7 +71,7 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=lambda app: tracks_of(app).versions(),
-        hot=[routes.retrieve],
+        hot=[Hot(routes.retrieve)],
         description="The catalog to a few hundred candidates: query tower and candidate index.",
     )
     service.state.bundle_metrics = BundleMetrics(service.state.metrics)

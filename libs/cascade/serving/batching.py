@@ -85,6 +85,7 @@ class MicroBatcher(Generic[Request, Result]):
         self._timer: asyncio.Handle | None = None
         self._closed = False
         self._drained = asyncio.Event()
+        self._shown = 0
 
     @property
     def waiting(self) -> int:
@@ -208,5 +209,7 @@ class MicroBatcher(Generic[Request, Result]):
             self._timer = self._loop.call_soon(self._dispatch)
 
     def _show_depth(self) -> None:
+        """By the difference: the batchers of one service add up in one gauge."""
         if self._metrics is not None:
-            self._metrics.queue_depth.set(len(self._pending))
+            self._metrics.queue_depth.inc(len(self._pending) - self._shown)
+            self._shown = len(self._pending)

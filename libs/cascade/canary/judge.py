@@ -64,7 +64,7 @@ class Judge:
         outcomes: OutcomeSource,
         clicks: ClickSource,
         *,
-        tell: Callable[[], None] = lambda: None,
+        tell: Callable[[], object] = lambda: None,
         report: Callable[[Canary, Record], None] = lambda canary, record: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,

@@ -1,0 +1,232 @@
+"""A shop whose ranker has a canary: two gateways, the services and Redis as processes, and visitors who click.
+
+Works on a copy of a built state folder. Visitors click by the truth of the built-in shop: each wants a few items, drawn
+from the probabilities that the shop's generator drew its interactions from, and clicks on the list if it has one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import redis
+import torch
+
+from bench.faulty_ranker import FAULTS
+from bench.system import Running, System
+from cascade.api.impressions import Impression
+from cascade.canary.judge import Ending
+from cascade.canary.wiring import judge_of
+from cascade.data.generator import Shop
+from cascade.local.parts import python
+from cascade.models import Dlrm
+from cascade.online import keys
+from cascade.online.impressions import impression_of
+from cascade.settings import Settings
+from cascade.store import ModelStore
+from cascade.store import canary as canaries
+from cascade.store.artifacts import RankerArtifacts
+
+SERVICE = "ranker"
+NOON = 1_768_219_200  # 2026-01-12 12:00 UTC
+_K = 20
+_WANTED = 4
+_KNOWN = 0.5
+"""Share of the visitors whom the shop knows; the others come for the first time."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a visitor got. sent: UTC seconds; seconds: until the answer was there."""
+
+    user: str
+    sent: float
+    seconds: float
+    status: int
+    degraded: tuple[str, ...]
+
+
+class Visitors:
+    """Ask at a steady rate, whether or not earlier ones were answered, and click."""
+
+    def __init__(self, urls: Sequence[str], shop: Shop, known: Sequence[str], rate: float, seed: int = 7) -> None:
+        self.answers: list[Answer] = []
+        self.clicks = 0
+        self._urls = urls
+        self._shop = shop
+        self._known = list(known)
+        self._rate = rate
+        self._random = random.Random(seed)  # noqa: S311  (which visitors come is no secret)
+        self._rng = np.random.default_rng(seed)
+        self._items: list[str] = shop.catalog.table.column("item_id").to_pylist()
+        self._ended = threading.Event()
+        self._random.shuffle(self._known)
+        self._cold = self._chances("nobody")
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """While the block runs."""
+        thread = threading.Thread(target=lambda: asyncio.run(self._come()))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+
+    async def _come(self) -> None:
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+            asking: set[asyncio.Task[None]] = set()
+            began, number = time.monotonic(), 0
+            while not self._ended.is_set():
+                task = asyncio.create_task(self._visit(client, number))
+                asking.add(task)
+                task.add_done_callback(asking.discard)
+                number += 1
+                await asyncio.sleep(max(0.0, began + number / self._rate - time.monotonic()))
+            await asyncio.gather(*asking)
+
+    async def _visit(self, client: httpx.AsyncClient, number: int) -> None:
+        known = self._random.random() < _KNOWN
+        user = self._known[number % len(self._known)] if known else f"visitor-{number}"
+        url, sent, began = self._urls[number % len(self._urls)], time.time(), time.perf_counter()
+        body = {"user_id": user, "k": _K, "device_type": "mobile", "timestamp": NOON}
+        try:
+            answer = await client.post(f"{url}/v1/recommendations", json=body)
+        except httpx.HTTPError:
+            self.answers.append(Answer(user, sent, time.perf_counter() - began, 0, ()))
+            return
+        took = time.perf_counter() - began
+        content = answer.json() if answer.is_success else {"degraded": [], "items": []}
+        self.answers.append(Answer(user, sent, took, answer.status_code, tuple(content["degraded"])))
+        shown = {item["item_id"] for item in content["items"]}
+        wanted = self._rng.choice(len(self._items), _WANTED, p=self._chances(user) if known else self._cold)
+        met = [self._items[item] for item in wanted if self._items[item] in shown]
+        if met:
+            click = {"user_id": user, "item_id": met[0], "request_id": content["request_id"]}
+            self.clicks += (await client.post(f"{url}/v1/interactions", json=click)).is_success
+
+    def _chances(self, user: str) -> np.ndarray:
+        chances = self._shop.click_probability([user], None, ["mobile"], [NOON], [[]])[0].astype(np.float64)
+        return chances / chances.sum()
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a canary went. seconds: from its start to its end.
+
+    off_s: from the end until the last gateway sent nobody there
+    shown: lists of the time, in order, with the moment each was logged (UTC seconds)
+    """
+
+    ending: Ending
+    seconds: float
+    off_s: float
+    answers: Sequence[Answer]
+    shown: Sequence[tuple[float, Impression]]
+    clicks: int
+
+    @property
+    def failed(self) -> int:
+        """Answers that were none."""
+        return sum(answer.status != 200 for answer in self.answers)
+
+    @property
+    def degraded(self) -> int:
+        """Lists made without a stage."""
+        return sum(bool(answer.degraded) for answer in self.answers)
+
+
+class CanaryShop:
+    """The processes, and how to try a version on their visitors."""
+
+    def __init__(self, system: System, gateways: Sequence[Running], faults: Path, values: dict[str, object]) -> None:
+        self.gateways = gateways
+        self.store = ModelStore(system.settings.model_store_url)
+        self.users = system.users
+        self._redis_url = system.redis_url
+        self._faults = faults
+        self._shop = Shop.load(system.settings.dataset_dir)
+        urls = ",".join(gateway.url for gateway in gateways)
+        base = system.settings.model_dump() | {"canary_gateways": urls, "redis_url": system.redis_url}
+        self.settings = Settings(_env_file=None, **(base | values))
+
+    def variant(self, name: str, *, slow_s: float | None = None, failing: bool = False, random_: bool = False) -> str:
+        """A version like the stable one but for this; → its version."""
+        stable = self.store.bundle(SERVICE, "stable")
+        ranker = RankerArtifacts.load(stable.path)
+        if random_:
+            torch.manual_seed(1)
+            ranker = replace(ranker, dlrm=Dlrm(ranker.dlrm.config).eval())
+        lineage = {**stable.manifest.lineage, "tried_as": name}
+        made = self.store.write(
+            SERVICE, ranker.save, training_days=stable.manifest.training_days, lineage=lineage, parent=stable.version
+        )
+        if slow_s is not None or failing:
+            faults = json.loads(self._faults.read_text())
+            self._faults.write_text(json.dumps({**faults, made.version: None if failing else slow_s}))
+        return made.version
+
+    def tried(self, version: str, rate: float) -> Course:
+        """Start it as the canary while visitors come, judge it, and see the gateways let go of it."""
+        visitors = Visitors([gateway.url for gateway in self.gateways], self._shop, self.users, rate)
+        with redis.Redis.from_url(self._redis_url) as client:
+            first = client.time()[0]
+            with visitors.coming():
+                began = time.time()
+                canaries.start(self.store, SERVICE, version, self.settings.canary_steps[0])
+                with judge_of(self.settings, SERVICE, lambda canary, record: None) as judge:
+                    ending = judge.run()
+                self._await_nobody()
+                off = time.time()
+                time.sleep(1.0)
+            entries = client.xrange(keys.IMPRESSIONS, f"{first}000")
+        shown = [(int(entry.split(b"-")[0]) / 1000, impression_of(fields)) for entry, fields in entries]
+        return Course(
+            ending, ending.canary.changed - began, off - ending.canary.changed, visitors.answers, shown, visitors.clicks
+        )
+
+    def _await_nobody(self) -> None:
+        """Until every gateway's own gauge says that nobody is sent to the canary."""
+        deadline = time.monotonic() + 60
+        while any(_percent(gateway.url) for gateway in self.gateways):
+            assert time.monotonic() < deadline, "a gateway still sends users to the canary"
+            time.sleep(0.1)
+
+
+def _percent(url: str) -> float:
+    page = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).text
+    line = next(line for line in page.splitlines() if line.startswith(f'cascade_canary_percent{{service="{SERVICE}"}}'))
+    return float(line.rpartition(" ")[2])
+
+
+@contextmanager
+def canary_shop(
+    state: Path, folder: Path, canary: dict[str, object], replicas: int = 2, **environment: str
+) -> Iterator[CanaryShop]:
+    """Over a copy of a built state folder.
+
+    canary: settings of the judge; environment: of the gateways and services
+    """
+    copy = folder / "state"
+    for name in ("models", "feast", "shop", "redis"):
+        shutil.copytree(state / name, copy / name)
+    faults = folder / "faults.json"
+    faults.write_text("{}")
+    with ExitStack() as stack:
+        system = System(copy, stack)
+        behind = {name: system.service(name, **environment) for name in ("retrieval", "filter")}
+        harmed = python("-m", "bench.faulty_ranker")
+        behind[SERVICE] = system.service(SERVICE, argv=harmed, **{FAULTS: str(faults)}, **environment)
+        gateways = [system.gateway(behind, **environment) for _ in range(replicas)]
+        yield CanaryShop(system, gateways, faults, canary)

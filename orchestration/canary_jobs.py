@@ -52,7 +52,7 @@ def canary_job(service: str) -> dg.JobDefinition:
 
     @dg.job(
         name=f"canary_{service}",
-        description=f"Try a version of {service} on few users, then more; back at once if it is worse. Config: version.",
+        description=f"Try a version of {service} on few users, then more; back if it is worse. Configure: version.",
         executor_def=dg.in_process_executor,
     )
     def judged() -> None:

@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,7 +115,8 @@ class Visitors:
         met = [self._items[item] for item in wanted if self._items[item] in shown]
         if met:
             click = {"user_id": user, "item_id": met[0], "request_id": content["request_id"]}
-            self.clicks += (await client.post(f"{url}/v1/interactions", json=click)).is_success
+            answered = await client.post(f"{url}/v1/interactions", json=click)
+            self.clicks += answered.is_success
 
     def _chances(self, user: str) -> np.ndarray:
         chances = self._shop.click_probability([user], None, ["mobile"], [NOON], [[]])[0].astype(np.float64)
@@ -225,8 +227,12 @@ def canary_shop(
     faults.write_text("{}")
     with ExitStack() as stack:
         system = System(copy, stack)
-        behind = {name: system.service(name, **environment) for name in ("retrieval", "filter")}
         harmed = python("-m", "bench.faulty_ranker")
-        behind[SERVICE] = system.service(SERVICE, argv=harmed, **{FAULTS: str(faults)}, **environment)
-        gateways = [system.gateway(behind, **environment) for _ in range(replicas)]
-        yield CanaryShop(system, gateways, faults, canary)
+        with ThreadPoolExecutor() as starting:  # each takes seconds to import what it needs
+            behind = {name: starting.submit(system.service, name, **environment) for name in ("retrieval", "filter")}
+            behind[SERVICE] = starting.submit(
+                system.service, SERVICE, argv=harmed, **{FAULTS: str(faults)}, **environment
+            )
+            running = {name: started.result() for name, started in behind.items()}
+            gateways = [starting.submit(system.gateway, running, **environment) for _ in range(replicas)]
+        yield CanaryShop(system, [started.result() for started in gateways], faults, canary)

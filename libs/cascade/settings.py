@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     canary_false_alarms: float = Field(
         0.01, gt=0, lt=1, description="chance that a canary which is not worse is aborted, over all its looks together"
     )
+    canary_min_alarm: int = Field(
+        20, ge=1, description="outcomes of the canary that a signal needs before it may find it worse"
+    )
     canary_min_calls: int = Field(500, ge=1, description="calls to the canary before a step may end well")
     canary_min_users: int = Field(
         500, ge=1, description="users shown a list, on either track, before the last step below 100 % may end well"
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
     canary_error_tolerance: float = Field(
         0.005, ge=0, lt=1, description="how much higher its share of failed calls may be"
     )
-    canary_degraded_tolerance: float = Field(0.005, ge=0, lt=1, description="likewise of lists made without a stage")
+    canary_degraded_tolerance: float = Field(0.01, ge=0, lt=1, description="likewise of lists made without a stage")
     canary_slow_tolerance: float = Field(
         0.01, ge=0, lt=1, description="likewise of calls slower than stable's p99 times the factor"
     )

@@ -197,7 +197,7 @@ class Judge:
 def judged(record: Record, policy: Policy, now: float) -> tuple[Verdict, str]:
     """What the evidence says at a moment, and why."""
     for signal, test in record.tests.items():
-        if test.rejects(policy.a_test):
+        if test.total.canary >= policy.min_alarm and test.rejects(policy.a_test):
             return (
                 "worse",
                 f"{record.sentence(signal)}; a false alarm has a chance of at most {policy.false_alarms:.2%}",

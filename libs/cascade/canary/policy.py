@@ -16,6 +16,8 @@ class Policy:
     """See the settings `canary_*`, whose numbers these are; times in seconds, steps in percent of the users.
 
     false_alarms: chance that a canary which is not worse is aborted, over all signals, steps and looks together
+    min_alarm: canary's outcomes of a signal before it may give an alarm; the test itself needs no such bound, but the
+        first calls of a process may be slow for reasons of their own
     min_calls: canary's calls before a step can end well; min_users: users on either track who were shown a list,
         asked for at the last step that is compared, since a hundredth of the users may never be that many
     """
@@ -26,6 +28,7 @@ class Policy:
     limit_s: float = 14_400.0
     at_limit: Literal["abort", "hold"] = "abort"
     false_alarms: float = 0.01
+    min_alarm: int = 20
     min_calls: int = 500
     min_users: int = 500
     allowed: Tolerances = field(default_factory=Tolerances)
@@ -59,6 +62,7 @@ def policy_of(settings: Settings) -> Policy:
         limit_s=settings.canary_limit_s,
         at_limit=settings.canary_at_limit,
         false_alarms=settings.canary_false_alarms,
+        min_alarm=settings.canary_min_alarm,
         min_calls=settings.canary_min_calls,
         min_users=settings.canary_min_users,
         allowed=Tolerances(

@@ -33,7 +33,7 @@ class Tolerances:
     """How much worse a canary may be: shares in points of 1, `clicks` as a share of stable's."""
 
     errors: float = 0.005
-    degraded: float = 0.005
+    degraded: float = 0.01
     slow: float = 0.01
     slow_factor: float = 1.25
     clicks: float = 0.05

@@ -25,6 +25,7 @@ AREAS = {
     "filter": "The Bloom filter of seen items",
     "online": "Features worker and Feast",
     "pipeline": "Every asset, at two sizes",
+    "canary": "A canary of the ranker: one that is promoted, three that are rolled back",
 }
 """Each is a module of this package with `run(report: Report) -> None`."""
 

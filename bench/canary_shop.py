@@ -37,6 +37,7 @@ from cascade.settings import Settings
 from cascade.store import ModelStore
 from cascade.store import canary as canaries
 from cascade.store.artifacts import RankerArtifacts
+from services.gateway.tracks import Draw
 
 SERVICE = "ranker"
 NOON = 1_768_219_200  # 2026-01-12 12:00 UTC
@@ -236,3 +237,37 @@ def canary_shop(
             running = {name: started.result() for name, started in behind.items()}
             gateways = [starting.submit(system.gateway, running, **environment) for _ in range(replicas)]
         yield CanaryShop(system, [started.result() for started in gateways], faults, canary)
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Of the visitors of a canary, outside the seconds in which gateways learn of a new step.
+
+    lists: looked at; strays: of a track that is not their user's by the draw; flips: users with both tracks in one step
+    share_off: by how much the draw's share of many users is off the wanted one, in points, at most
+    """
+
+    lists: int
+    strays: int
+    flips: int
+    share_off: float
+
+
+def steadiness(course: Course, settle_s: float = 3.0, drawn: int = 100_000) -> Steadiness:
+    """How true the gateways were to the canary's shares."""
+    lists = strays = flips = 0
+    share_off = 0.0
+    for percent in dict.fromkeys(look.percent for look in course.ending.record.looks):
+        times = [look.at for look in course.ending.record.looks if look.percent == percent]
+        draw = Draw(SERVICE, replace(course.ending.canary, percent=percent))
+        share = sum(draw.has(f"anybody-{number}") for number in range(drawn)) / drawn
+        share_off = max(share_off, abs(100 * share - percent))
+        tracks: dict[str, set[str]] = {}
+        for at, shown in course.shown:
+            track = shown.assigned.get(SERVICE)
+            if track is not None and times[0] + settle_s <= at <= times[-1]:
+                lists += 1
+                strays += (track == "canary") != draw.has(shown.user_id)
+                tracks.setdefault(shown.user_id, set()).add(track)
+        flips += sum(len(seen) > 1 for seen in tracks.values())
+    return Steadiness(lists, strays, flips, share_off)

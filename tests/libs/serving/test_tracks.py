@@ -94,8 +94,13 @@ async def test_each_request_is_answered_by_the_track_it_asks_for(store: ModelSto
         assert [one.value for one in found] == [
             (number + 1, ("old", "new")[number % 2], ("stable", "canary")[number % 2]) for number in range(20)
         ]
-    assert answers.threads["stable"] == {threading.get_ident()}
-    assert threading.get_ident() not in answers.threads["canary"]
+        store.remove_alias("demo", "canary")
+        beside = answers.threads["stable"].copy()
+        await tracks.refresh()
+        assert (await tracks.answer(1)).value == (2, "old", "stable")
+    assert answers.threads["canary"].isdisjoint({threading.get_ident(), *beside})
+    assert len(beside) == len(answers.threads["canary"]) == 1
+    assert answers.threads["stable"] - beside == {threading.get_ident()}  # alone again, in the event loop
 
 
 async def test_without_a_canary_stable_answers_and_nothing_is_counted(
@@ -205,3 +210,13 @@ async def test_a_service_that_follows_another_alias_has_that_one_alone(
     async with opened(store, metrics, Answers(), alias="canary") as tracks:
         assert tracks.versions() == {"canary": new}
         assert (await tracks.answer(1)).value == (2, "new", "canary")
+
+
+async def test_both_may_compute_in_the_event_loop(store: ModelStore, metrics: ServiceMetrics) -> None:
+    answers = Answers()
+    publish(store, "stable", "old")
+    publish(store, "canary", "new")
+    async with opened(store, metrics, answers, canary_in_thread=False) as tracks:
+        await tracks.refresh()
+        assert [(await tracks.answer(1, track)).value[2] for track in ("stable", "canary")] == ["stable", "canary"]
+    assert answers.threads == {"stable": {threading.get_ident()}, "canary": {threading.get_ident()}}

@@ -67,7 +67,7 @@ class BatchSettings(BaseSettings):
         False, description="compute in a thread beside the event loop: for a GPU, whose work is mostly waited for"
     )
     canary_in_thread: bool = Field(
-        True, description="compute a canary in a thread of its own, so that a slow one holds up none but its own users"
+        True, description="while there is a canary, compute it and stable in a thread each: a slow one delays no other"
     )
     queue_bound: int = Field(256, ge=1, description="requests that may wait; beyond it 429")
     threads: int = Field(1, ge=1, description="threads of torch, FAISS and BLAS")

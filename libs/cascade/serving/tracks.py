@@ -1,7 +1,8 @@
 """Both bundles of a service at once: what is stable, and the canary for as long as its alias is there.
 
-Each has a queue of its own, so a batch is of one bundle, and a canary that is slow or fails keeps no stable request
-waiting: it computes in a thread of its own, where the stable one may compute in the event loop.
+Each has a queue of its own, so a batch is of one bundle, and while there is a canary each computes in a thread of its
+own: in the event loop one that is slow would keep every request of the process waiting. Both, because a thread costs
+its requests something, and what is to be compared must pay the same.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Tracks(Generic[T, Request, Result]):
     """Answers requests from the track they ask for, and from stable where that is not loaded.
 
     canary: None for a service that holds one bundle alone
+    in_thread: whether stable computes in a thread while there is no canary, and while there is one
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Tracks(Generic[T, Request, Result]):
         stable: Track[T, Request, Result],
         canary: Track[T, Request, Result] | None,
         counted: BundleMetrics,
+        in_thread: tuple[bool, bool] = (False, True),
     ) -> None:
         self.stable = stable
         self.canary = canary
         self._counted = counted
+        self._in_thread_alone, self._in_thread_beside = in_thread
 
     async def start(self) -> None:
         """Load what is stable; the canary loads meanwhile and is not waited for."""
@@ -77,7 +81,9 @@ class Tracks(Generic[T, Request, Result]):
         """The result for one request, which tells the bundle that it came from. Raises as MicroBatcher.submit does."""
         canary = self.canary
         if canary is None or canary.holder.version is None:
+            self.stable.batcher.compute_in_thread(self._in_thread_alone)
             return await self.stable.batcher.submit(request)
+        self.stable.batcher.compute_in_thread(self._in_thread_beside)
         if track == CANARY:
             try:
                 return await self._counting(canary, request)
@@ -158,11 +164,14 @@ def make_tracks(
         )
         return Track(held, batcher)
 
+    alone = settings.batch_in_thread
+    beside = settings.batch_in_thread or settings.canary_in_thread
     if settings.alias != STABLE:
-        return Tracks(track(holder(settings.alias), service, in_thread=settings.batch_in_thread), None, counted)
+        return Tracks(track(holder(settings.alias), service, in_thread=alone), None, counted, (alone, alone))
     canary = holder(CANARY, passing=True)
     return Tracks(
-        track(holder(STABLE, canary), service, in_thread=settings.batch_in_thread),
-        track(canary, f"{service} canary", in_thread=settings.batch_in_thread or settings.canary_in_thread),
+        track(holder(STABLE, canary), service, in_thread=alone),
+        track(canary, f"{service} canary", in_thread=beside),
         counted,
+        (alone, beside),
     )

@@ -42,7 +42,8 @@ from services.gateway.tracks import Draw
 SERVICE = "ranker"
 NOON = 1_768_219_200  # 2026-01-12 12:00 UTC
 _K = 20
-_WANTED = 4
+_WANTED = 2
+_ROWS = 512
 _KNOWN = 0.5
 """Share of the visitors whom the shop knows; the others come for the first time."""
 
@@ -215,15 +216,17 @@ def _percent(url: str) -> float:
 
 @contextmanager
 def canary_shop(
-    state: Path, folder: Path, canary: dict[str, object], replicas: int = 2, **environment: str
+    state: Path, folder: Path, canary: dict[str, object], replicas: int = 2, teach: int = 0, **environment: str
 ) -> Iterator[CanaryShop]:
     """Over a copy of a built state folder.
 
-    canary: settings of the judge; environment: of the gateways and services
+    canary: settings of the judge; teach: steps of `taught` for the stable ranker; environment: of gateways and services
     """
     copy = folder / "state"
     for name in ("models", "feast", "shop", "redis"):
         shutil.copytree(state / name, copy / name)
+    if teach:
+        _teach(ModelStore(copy / "models"), Shop.load(copy / "shop"), teach)
     faults = folder / "faults.json"
     faults.write_text("{}")
     with ExitStack() as stack:
@@ -271,3 +274,49 @@ def steadiness(course: Course, settle_s: float = 3.0, drawn: int = 100_000) -> S
                 tracks.setdefault(shown.user_id, set()).add(track)
         flips += sum(len(seen) > 1 for seen in tracks.values())
     return Steadiness(lists, strays, flips, share_off)
+
+
+def _teach(store: ModelStore, shop: Shop, steps: int) -> None:
+    """Make a taught ranker the stable one."""
+    stable = store.bundle(SERVICE, "stable")
+    ranker, manifest = taught(RankerArtifacts.load(stable.path), shop, steps), stable.manifest
+    made = store.write(SERVICE, ranker.save, training_days=manifest.training_days, lineage=manifest.lineage)
+    store.set_alias(SERVICE, "stable", made.version)
+
+
+def taught(ranker: RankerArtifacts, shop: Shop, steps: int, seed: int = 3) -> RankerArtifacts:
+    """The ranker, gone on learning from choices drawn by the shop's truth, at noon on a mobile phone.
+
+    For a shop so small that its ranker is no better than chance: there would be nothing to tell a random one from.
+    """
+    known = shop.people.table.slice(0, 1000).to_pylist()
+    fields = [(row["user_id"], row["age"], row["gender"], None) for row in known]
+    fields += [(None, None, None, None)] * len(known)  # as many whom nobody knows
+    users = ranker.user_transform.encode(*map(list, zip(*fields, strict=True)))
+    context = ranker.context_transform.encode(["mobile"], [NOON])
+    items, rng = ranker.items, np.random.default_rng(seed)
+    asked = [row[0] or "nobody" for row in fields]
+    count = len(asked)
+    chances = shop.click_probability(asked, items.item_ids, ["mobile"] * count, [NOON] * count, [[]] * count)
+    chosen_below = np.cumsum(chances / chances.sum(axis=1, keepdims=True), axis=1)
+    torch.manual_seed(seed)
+    optimiser = torch.optim.Adam(ranker.dlrm.train().parameters(), lr=3e-3)
+    for _ in range(steps):
+        user, clicked = rng.integers(count, size=_ROWS), np.arange(_ROWS) % 2 == 0
+        by_truth = (rng.random((_ROWS, 1)) > chosen_below[user]).sum(axis=1).clip(max=len(items) - 1)
+        shown = np.where(clicked, by_truth, rng.integers(len(items), size=_ROWS))
+        here = np.zeros(_ROWS, np.int64)
+        categorical = [users.categorical[user], items.categorical[shown], context.categorical[here]]
+        continuous = [users.continuous[user], items.continuous[shown], context.continuous[here]]
+        logits = ranker.dlrm(
+            torch.from_numpy(np.concatenate(categorical, axis=1)),
+            torch.from_numpy(np.concatenate(continuous, axis=1)),
+            torch.from_numpy(items.image[shown]),
+            torch.from_numpy(items.text[shown]),
+        )
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(clicked).float())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    ranker.dlrm.eval()
+    return ranker

@@ -23,7 +23,7 @@ from cascade.online.server import RedisServer, free_port
 from cascade.settings import Settings
 from cascade.store import ModelStore
 
-_READY_S = 90.0
+_READY_S = 240.0
 SERVICES = ("retrieval", "filter", "ranker")
 
 

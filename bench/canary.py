@@ -11,13 +11,13 @@ from bench.system import built, state_folder
 from cascade.canary.evalues import Counts
 from cascade.canary.signals import SignalName
 
-RATE = 60.0
+RATE = 40.0
 JUDGE: dict[str, object] = {
     "canary_pause_s": 10.0,
     "canary_look_s": 1.0,
-    "canary_limit_s": 300.0,
+    "canary_limit_s": 900.0,
     "canary_click_wait_s": 2.0,
-    "canary_min_calls": 30,
+    "canary_min_calls": 20,
     "canary_min_users": 200,
 }
 VERSIONS: dict[str, dict[str, object]] = {

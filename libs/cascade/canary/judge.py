@@ -110,7 +110,10 @@ class Judge:
         record = self._counted(canary, known)
         records.write(self._store, self._service, record)
         self._report(canary, record)
-        return self._act(canary, record)
+        try:
+            return self._act(canary, record)
+        except NoCanary:  # somebody ended it a moment ago; the next look tells how
+            return None
 
     def _take_over(self) -> None:
         """Wait until the judge before, if one was at work lately, is surely gone."""
@@ -160,10 +163,7 @@ class Judge:
             following = self._policy.after(canary.percent)
             if following is None:
                 return self._promote(record)
-            try:
-                canaries.advance(self._store, self._service, following, self._clock)
-            except NoCanary:  # somebody ended it a moment ago; the next look tells how
-                return None
+            canaries.advance(self._store, self._service, following, self._clock)
             self._tell()
         return None
 

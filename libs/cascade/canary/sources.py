@@ -14,14 +14,14 @@ from cascade.canary import queries
 from cascade.canary.errors import NoEvidence
 from cascade.canary.outcomes import Fetch, Labels, Page
 
-_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
+"""For one page, or one answer of Prometheus."""
 _STARTED = "process_start_time_seconds"
 _READ = ("cascade_track_", _STARTED)
 
 
-def source(gateways: str, prometheus: str | None, service: str) -> Fetch:
+def source(client: httpx.Client, gateways: str, prometheus: str | None, service: str) -> Fetch:
     """Prometheus where there is one, else the gateways' pages."""
-    client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
     return prometheus_server(client, prometheus, service) if prometheus else gateway_pages(client, gateways)
 
 

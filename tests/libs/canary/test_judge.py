@@ -256,6 +256,23 @@ def test_a_person_may_end_it_meanwhile(world: World) -> None:
     assert (ending.state, ending.reason) == ("aborted", "a person did not like it")
 
 
+def test_a_person_may_end_it_while_the_judge_makes_up_its_mind(world: World) -> None:
+    world.canary = Behaviour(failing=0.5)
+    started(world, 25.0)
+    judge = world.judge()
+
+    def intervene(canary: object, record: object) -> None:
+        canaries.promote(world.store, SERVICE, world.clock)
+
+    assert judge.look() is None
+    world.now += 10
+    judge._report = intervene
+    assert judge.look() is None
+    ending = judge.look()
+    assert ending is not None
+    assert (ending.state, ending.reason) == ("promoted", "promoted by hand")
+
+
 def test_without_a_canary_there_is_nothing_to_judge(world: World) -> None:
     with pytest.raises(NoCanary, match="no canary of 'ranker' runs"):
         run(world)

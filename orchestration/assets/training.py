@@ -87,7 +87,7 @@ def evaluation_set(
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="3",
     deps=[training_set],
     metadata=reads("two_tower_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
@@ -202,7 +202,7 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="3",
     deps=[training_set],
     metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,

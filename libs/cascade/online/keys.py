@@ -10,6 +10,7 @@
 | cascade:dead-letters | stream | what could not be used: `stream`, `id`, `reason`, `tries`, `entry.<field>` | length |
 | cascade:clicked:{request} | set | item ids clicked in the list of that request | CLICKED_TTL_S, from the last click |
 | cascade:canary:{service}:{version}:{step} | set | users whose first list of the step counted | CANARY_USERS_TTL_S |
+| cascade:written:{write} | string | id of the event that a write made, which may be sent again | WRITTEN_TTL_S |
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
@@ -35,6 +36,9 @@ CLICKED_TTL_S = 6 * 3600
 
 CANARY_USERS_TTL_S = 2 * DAY_S
 """Seconds after the last look at a canary's step for which it is known whose lists have counted."""
+
+WRITTEN_TTL_S = 60
+"""Seconds for which a write that is sent again is known: longer than any write may take."""
 
 EVENTS = f"{_PREFIX}:events"
 IMPRESSIONS = f"{_PREFIX}:impressions"
@@ -67,6 +71,11 @@ def clicked(request_id: str) -> str:
 def canary_users(service: str, version: str, step: int) -> str:
     """Set of the users who have counted in one step of a canary."""
     return f"{_PREFIX}:canary:{service}:{version}:{step}"
+
+
+def written(write_id: str) -> str:
+    """What a write, named by its sender, has made already."""
+    return f"{_PREFIX}:written:{write_id}"
 
 
 def popular_l1(category: str) -> str:

@@ -1,9 +1,9 @@
 """The HorizontalPodAutoscaler's algorithm, as its controller computes it.
 
-From Kubernetes' page "Horizontal Pod Autoscaling" (algorithm details, configurable scaling behavior) and, where the page
-is silent, `pkg/controller/podautoscaler` (`replica_calculator.go`, `horizontal.go`): how pods that are not ready or have
-no metric yet dampen a change, how recommendations are stabilised, how policies bound a step. Its known answers are in
-tests/libs/capacity/test_autoscaler.py.
+From Kubernetes' page "Horizontal Pod Autoscaling" (algorithm details, configurable scaling behavior) and, where the
+page is silent, `pkg/controller/podautoscaler` (`replica_calculator.go`, `horizontal.go`): how pods that are not ready
+or have no metric yet dampen a change, how recommendations are stabilised, how policies bound a step. Its known answers
+are in tests/libs/capacity/test_autoscaler.py.
 """
 
 from __future__ import annotations

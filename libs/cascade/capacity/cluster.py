@@ -1,4 +1,4 @@
-"""What the manifests of `k8s/` say of pods, autoscalers and nodes, as data (`data/cluster.toml`, held to them by a test)."""
+"""What the manifests of `k8s/` say of pods, autoscalers and nodes: `data/cluster.toml`, held to them by a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bench measured, in seconds and bytes: `bench/results/latest.json`, or the few figures of it packaged here."""
+"""What the bench measured, in seconds and bytes: `bench/results/latest.json`, or the few figures packaged here."""
 
 from __future__ import annotations
 
@@ -117,4 +117,4 @@ def grown(points: Mapping[int, float], size: int) -> float:
     right = next((place for place, one in enumerate(sizes) if one >= size), len(sizes) - 1)
     left = right - 1
     slope = math.log(values[right] / values[left]) / math.log(sizes[right] / sizes[left])
-    return values[right] * (size / sizes[right]) ** slope
+    return float(values[right] * (size / sizes[right]) ** slope)

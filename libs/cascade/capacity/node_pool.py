@@ -1,9 +1,10 @@
 """Pods on nodes over time: scheduler, and Karpenter's provisioning and consolidation.
 
-Karpenter as its documentation describes it: pods that no node has room for are gathered for a moment, then the cheapest
-nodes that hold them together are started; a node on which no pod came or went for `consolidate_after` is removed when it
-is empty, or when its pods fit elsewhere, a share of the nodes at a time. A node that is drained loses one pod after the
-other, each back before the next goes (disruption budgets). Replacing a node by a cheaper one is not simulated.
+Karpenter as its documentation describes it: pods that no node has room for are gathered for a moment, then the
+cheapest nodes that hold them together are started; a node on which no pod came or went for `consolidate_after` is
+removed when it is empty, or when its pods fit elsewhere, a share of the nodes at a time. A node that is drained loses
+one pod after the other, each back before the next goes (disruption budgets). Replacing a node by a cheaper one is not
+simulated.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def pack(table: NodeTable, pods: Sequence[PodSize], *, spot: bool = False) -> li
     for group in ([pod for pod in pods if not pod.gpu], [pod for pod in pods if pod.gpu]):
         if group:
             kinds = table.of(gpu=group[0].gpu)
-            tried = [_first_fit(table, group, kind, kinds, spot) for kind in kinds]
+            tried: list[list[Packed]] = [_first_fit(table, group, kind, kinds, spot) for kind in kinds]
             found += min(tried, key=lambda nodes: (hourly(nodes, spot), len(nodes)))
     return found
 
@@ -114,6 +114,7 @@ def _too_large(table: NodeTable, pod: PodSize) -> str:
     gpu = f" and {pod.gpu_memory_gib:.0f} GiB of a GPU" if pod.gpu else ""
     room = f"{memory:.0f} GiB" + (f" and {largest.gpu_memory_gib:.0f} GiB of a GPU" if pod.gpu else "")
     return (
-        f"{pod.service} cannot be held: a pod asks for {pod.cpu:g} cores, {pod.memory_gib:.0f} GiB{gpu}, and the largest "
-        f"node, {largest.name}, has room for {cpu:g} cores, {room}. Give fewer users or items, or a larger node by --nodes"
+        f"{pod.service} cannot be held: a pod asks for {pod.cpu:g} cores, {pod.memory_gib:.0f} GiB{gpu}, and the "
+        f"largest node, {largest.name}, has room for {cpu:g} cores, {room}. Give fewer users or items, or larger nodes "
+        "(--nodes)"
     )

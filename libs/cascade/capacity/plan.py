@@ -1,9 +1,9 @@
 """Replicas, memory, nodes and cost for a rate of requests, a p99, a catalog and a number of users.
 
-The p99 is split: network hops are taken off, each stage gets what it takes with servers to spare (the 99th percentile of
-its service time), and the rest is divided in the same proportions. Each stage then gets the fewest replicas that keep
-its part (M/M/c), and that the autoscaler would leave alone (processor, wait, smallest number). The sum of the stages'
-99th percentiles is more than the 99th percentile of the sum, so what holds here holds with room.
+The p99 is split: network hops and Redis are taken off, and the rest is divided among the stages in the proportions of
+what they take with servers to spare (the 99th percentile of their service times). Each stage then gets the fewest
+replicas that keep its part (M/M/c), and that the autoscaler would leave alone (processor, wait, minimum). The stages'
+99th percentiles add up to more than the 99th percentile of the sum, so what holds here holds with room.
 """
 
 from __future__ import annotations
@@ -237,16 +237,17 @@ def _replicas(stages: Sequence[Stage], budget: float, target: Target, cluster: C
         worst = max(least, key=lambda name: least[name])
         raise Infeasible(
             f"a p99 of {1000 * target.p99:g} ms cannot be held by any number of replicas: hops take "
-            f"{1000 * (target.p99 - budget):.1f} ms, and the stages at least {1000 * total:.1f} ms ({told}). {worst} takes "
-            f"most. A p99 above {1000 * (target.p99 - budget + total):.0f} ms, or faster cores (--speed), can be held"
+            f"{1000 * (target.p99 - budget):.1f} ms, and the stages at least {1000 * total:.1f} ms ({told}). {worst} "
+            f"takes most. A p99 above {1000 * (target.p99 - budget + total):.0f} ms can be held; faster cores (--speed) "
+            "hold a lower one"
         )
     redis = stages[-1]
     load = redis.rate * redis.service
     if load > REDIS_UTILISATION:
         raise Infeasible(
             f"redis cannot be held: {redis.rate:,.0f} commands/s keep its one thread busy {load:.0%} of the time, and "
-            f"{REDIS_UTILISATION:.0%} is what leaves room. Up to {target.rps * REDIS_UTILISATION / load:,.0f} requests/s "
-            "can be held; beyond that Redis has to be divided by users, which Cascade does not do"
+            f"{REDIS_UTILISATION:.0%} is what leaves room. Up to {target.rps * REDIS_UTILISATION / load:,.0f} "
+            "requests/s can be held; beyond that Redis has to be divided by users, which Cascade does not do"
         )
     taken = redis.visits * response_quantile(redis.rate, redis.service, 1)
     rest = budget - taken
@@ -277,7 +278,7 @@ def _fewest(stage: Stage, budget: float, cluster: Cluster) -> tuple[int, str]:
     pods = cluster.services[stage.name]
     load = stage.rate * stage.service
     needs = {
-        "smallest number": pods.replicas[0],
+        "minimum": pods.replicas[0],
         "processor": math.ceil(load / (pods.cpu_target * min(pods.cpu, 1.0)) - 1e-9),
         "p99": _first(load, lambda count: response_quantile(stage.rate, stage.service, count) <= budget),
     }

@@ -29,7 +29,7 @@ _Panel = tuple[str, Callable[[Day], Floats], Callable[..., Any], bool]
 
 
 def draw(days: Sequence[Day], flash_hour: float, title: str, path: Path) -> None:
-    """Write the picture, `.svg` or `.png` by its name. Raises CapacityError on another one, or where it cannot be written."""
+    """Write the picture, `.svg` or `.png` by its name. Raises CapacityError on another one, or where it cannot go."""
     if path.suffix not in FORMATS:
         raise CapacityError(f"the plot's file is {path.name!r}; end it in {' or '.join(FORMATS)}")
     try:
@@ -58,8 +58,9 @@ def draw(days: Sequence[Day], flash_hour: float, title: str, path: Path) -> None
         grid[0][0].set_title("the day (p99, dropped, degraded: worst of 5 minutes)")
         grid[0][1].set_title("the flash crowd, minute by minute")
         grid[-1][0].set_xticks(range(0, 25, 3))
-        for axes in grid[-1]:
-            axes.set_xlabel("hour")
+        tens = np.arange(np.ceil(6 * (flash_hour - BEFORE)), 6 * (flash_hour + AFTER)) / 6
+        grid[-1][1].set_xticks(tens, labels=[f"{int(hour + 1e-6)}:{round(hour % 1 * 60) % 60:02d}" for hour in tens])
+        grid[-1][0].set_xlabel("hour")
         figure.suptitle(title)
         handles, labels = grid[1][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -83,7 +84,9 @@ def _panel(axes: Axes, days: Sequence[Day], panel: _Panel, width: int, shown: tu
     if logarithmic:
         axes.axhline(1000 * days[0].budget, color="black", linewidth=0.7, label=f"{1000 * days[0].budget:g} ms")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_yticks([10, 20, 50, 100, 200, 500, 1000], labels=["10", "20", "50", "100", "200", "500", "1000"])
+        axes.minorticks_off()
+        axes.set_ylim(10, 1000)
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlim(*shown)

@@ -53,9 +53,10 @@ def late(rate: float, service: float, servers: int, seconds: float) -> float:
         return 1.0
     at, waits = seconds / service, erlang_c(load, servers)
     spare = servers - load - 1
-    # (1 − e^(−spare·at)) / spare, which is `at` where spare is none
-    grown = at if abs(spare * at) < 1e-9 else -math.expm1(-spare * at) / spare
-    return math.exp(-at) * (1 + waits * grown)
+    if abs(spare * at) < 1:  # where the difference below would lose its digits
+        grown = at if abs(spare * at) < 1e-9 else -math.expm1(-spare * at) / spare
+        return math.exp(-at) * (1 + waits * grown)
+    return math.exp(-at) + waits * (math.exp(-at) - math.exp(-(servers - load) * at)) / spare
 
 
 def response_quantile(rate: float, service: float, servers: int, share: float = P99) -> float:

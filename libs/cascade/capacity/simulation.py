@@ -28,7 +28,7 @@ from cascade.capacity.sampled_queue import Moment, SampledQueue
 
 Scaling = Literal["wait", "cpu", "both"]
 SCALINGS: tuple[Scaling, ...] = ("wait", "cpu", "both")
-TOLD: dict[Scaling, str] = {"wait": "queue wait", "cpu": "processor", "both": "both (k8s/base)"}
+TOLD: dict[Scaling, str] = {"wait": "queue wait", "cpu": "processor", "both": "both"}
 
 STEP_S = 5.0
 MINUTE = 60.0
@@ -58,8 +58,8 @@ class Settings:
 
 @dataclass
 class Day:
-    """Minute by minute: offered requests/s, p99 of the answers in seconds, shares dropped and degraded, pods that answer
-    by service, nodes, dollars an hour (Redis included). scaling: in words; budget: seconds that p99 should keep
+    """Minute by minute: offered requests/s, p99 of the answers in seconds, shares dropped and degraded, pods that
+    answer by service, nodes, dollars an hour (Redis included). scaling: in words; budget: seconds that p99 should keep
     """
 
     scaling: str
@@ -75,10 +75,11 @@ class Day:
     @property
     def all_replicas(self) -> Floats:
         """Of all services together."""
-        return np.sum(list(self.replicas.values()), axis=0)
+        together: Floats = np.sum(list(self.replicas.values()), axis=0)
+        return together
 
     def summary(self) -> dict[str, float]:
-        """Of the whole day: shares are of requests; p99_s is the mean over requests of their minute's 99th percentile."""
+        """Of the whole day: shares are of requests; p99_s is the requests' mean of their minute's 99th percentile."""
         weight = self.offered / self.offered.sum()
         answered = weight * (1 - self.dropped)
         return {

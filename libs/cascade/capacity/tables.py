@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    # narrow throughout: nine columns in a terminal of 80
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right")
     return table
@@ -26,8 +27,8 @@ def plan_tables(plan: Plan) -> list[Table]:
     target = plan.target
     stages = _table(
         f"{target.rps:,.0f} requests/s within {1000 * target.p99:g} ms, {target.shop.items:,} items, "
-        f"{target.shop.users:,} users",
-        "stage", "replicas", "because of", "busy", "service ms", "mean wait ms", "p99 ms", "of its", "",
+        f"{target.shop.users:,} users; times in ms",
+        "stage", "pods", "needed for", "busy", "service", "mean wait", "p99", "of its",
     )  # fmt: skip
     for stage in plan.stages:
         stages.add_row(
@@ -37,7 +38,7 @@ def plan_tables(plan: Plan) -> list[Table]:
     stages.add_row("hops", "", "", "", "", "", f"{1000 * plan.hops:.2f}", "")
     stages.add_section()
     stages.add_row("sum", "", "", "", "", "", f"{1000 * plan.p99:.2f}", f"{1000 * target.p99:.2f}")
-    pods = _table("Pods", "service", "pods", "cores", "GiB a pod", "GPU GiB", "a bundle, GiB")
+    pods = _table("Pods", "service", "pods", "cores", "GiB a pod", "GPU GiB", "of it a bundle, GiB")
     for pod in plan.pods:
         parts = ", ".join(f"{name} {gib:.1f}" for name, gib in pod.parts.items() if gib >= 0.05)
         gpu = f"{pod.gpu_memory_gib:.0f}" if pod.gpu_memory_gib else ""
@@ -57,15 +58,15 @@ def plan_tables(plan: Plan) -> list[Table]:
 def day_table(days: Sequence[Day]) -> Table:
     """One row for each way of scaling."""
     table = _table(
-        "A day through autoscaler and Karpenter",
-        "scaled by", "p99 ms", "worst minute", "late min", "dropped", "degraded", "replicas", "nodes", "$ a day",
+        "A day through autoscaler and Karpenter: pods and nodes as mean, most",
+        "scaled by", "p99", "worst", "late min", "dropped", "degraded", "pods", "nodes", "$",
     )  # fmt: skip
     for day in days:
         one = day.summary()
         table.add_row(
             day.scaling, f"{1000 * one['p99_s']:.0f}", f"{1000 * one['worst_minute_p99_s']:.0f}",
             f"{one['late_minutes']:.0f}", f"{one['dropped']:.2%}", f"{one['degraded']:.2%}",
-            f"{one['mean_replicas']:.0f} – {one['most_replicas']:.0f}", f"{one['mean_nodes']:.1f} – {one['most_nodes']:.0f}",
+            *(f"{one[f'mean_{what}']:.0f}, {one[f'most_{what}']:.0f}" for what in ("replicas", "nodes")),
             f"{one['cost']:,.0f}",
         )  # fmt: skip
     return table

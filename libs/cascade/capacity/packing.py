@@ -66,13 +66,17 @@ def pack(table: NodeTable, pods: Sequence[PodSize], *, spot: bool = False) -> li
         if group:
             kinds = table.of(gpu=group[0].gpu)
             tried: list[list[Packed]] = [_first_fit(table, group, kind, kinds, spot) for kind in kinds]
-            found += min(tried, key=lambda nodes: (hourly(nodes, spot), len(nodes)))
+            found += min(tried, key=lambda nodes: _order(nodes, spot))
     return found
 
 
 def hourly(nodes: Sequence[Packed], spot: bool) -> float:
     """Dollars an hour."""
     return sum(node.kind.price(spot) for node in nodes)
+
+
+def _order(nodes: Sequence[Packed], spot: bool) -> tuple[float, int]:
+    return hourly(nodes, spot), len(nodes)
 
 
 def cheapest(table: NodeTable, pods: Sequence[PodSize], spot: bool) -> NodeType:

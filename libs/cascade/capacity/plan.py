@@ -238,8 +238,8 @@ def _replicas(stages: Sequence[Stage], budget: float, target: Target, cluster: C
         raise Infeasible(
             f"a p99 of {1000 * target.p99:g} ms cannot be held by any number of replicas: hops take "
             f"{1000 * (target.p99 - budget):.1f} ms, and the stages at least {1000 * total:.1f} ms ({told}). {worst} "
-            f"takes most. A p99 above {1000 * (target.p99 - budget + total):.0f} ms can be held; faster cores (--speed) "
-            "hold a lower one"
+            f"takes most. A p99 above {1000 * (target.p99 - budget + total):.0f} ms can be held; faster cores "
+            "(--speed) hold a lower one"
         )
     redis = stages[-1]
     load = redis.rate * redis.service

@@ -65,18 +65,15 @@ def pack(table: NodeTable, pods: Sequence[PodSize], *, spot: bool = False) -> li
     for group in ([pod for pod in pods if not pod.gpu], [pod for pod in pods if pod.gpu]):
         if group:
             kinds = table.of(gpu=group[0].gpu)
-            tried: list[list[Packed]] = [_first_fit(table, group, kind, kinds, spot) for kind in kinds]
-            found += min(tried, key=lambda nodes: _order(nodes, spot))
+            tried = [_first_fit(table, group, kind, kinds, spot) for kind in kinds]
+            best = min(tried, key=lambda nodes: (hourly(nodes, spot), len(nodes)))
+            found += best
     return found
 
 
 def hourly(nodes: Sequence[Packed], spot: bool) -> float:
     """Dollars an hour."""
     return sum(node.kind.price(spot) for node in nodes)
-
-
-def _order(nodes: Sequence[Packed], spot: bool) -> tuple[float, int]:
-    return hourly(nodes, spot), len(nodes)
 
 
 def cheapest(table: NodeTable, pods: Sequence[PodSize], spot: bool) -> NodeType:

@@ -13,12 +13,14 @@ from cascade.capacity.plan import REDIS_NODES, Plan, counted
 if TYPE_CHECKING:
     from cascade.capacity.simulation import Day
 
+PARTS = "a bundle, GiB"
+
 
 def _table(title: str, *columns: str) -> Table:
     # narrow throughout: nine columns in a terminal of 80
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right")
+        table.add_column(column, justify="left" if place == 0 or column == PARTS else "right")
     return table
 
 
@@ -27,7 +29,7 @@ def plan_tables(plan: Plan) -> list[Table]:
     target = plan.target
     stages = _table(
         f"{target.rps:,.0f} requests/s within {1000 * target.p99:g} ms, {target.shop.items:,} items, "
-        f"{target.shop.users:,} users; times in ms",
+        f"{target.shop.users:,} users\n(times in ms)",
         "stage", "pods", "needed for", "busy", "service", "mean wait", "p99", "of its",
     )  # fmt: skip
     for stage in plan.stages:
@@ -38,7 +40,7 @@ def plan_tables(plan: Plan) -> list[Table]:
     stages.add_row("hops", "", "", "", "", "", f"{1000 * plan.hops:.2f}", "")
     stages.add_section()
     stages.add_row("sum", "", "", "", "", "", f"{1000 * plan.p99:.2f}", f"{1000 * target.p99:.2f}")
-    pods = _table("Pods", "service", "pods", "cores", "GiB a pod", "GPU GiB", "of it a bundle, GiB")
+    pods = _table("Pods", "service", "pods", "cores", "GiB a pod", "GPU GiB", PARTS)
     for pod in plan.pods:
         parts = ", ".join(f"{name} {gib:.1f}" for name, gib in pod.parts.items() if gib >= 0.05)
         gpu = f"{pod.gpu_memory_gib:.0f}" if pod.gpu_memory_gib else ""

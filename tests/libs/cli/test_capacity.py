@@ -19,10 +19,10 @@ def run(tmp_path, monkeypatch):
 
 
 def test_a_plan_outside_a_checkout(run) -> None:
-    done = run("--rps", "5000", "--p99", "50ms", "--catalog", "10000000", "--users", "100000000")
+    done = run("--rps", "3000", "--p99", "60ms", "--catalog", "10000000", "--users", "100000000")
     assert done.exit_code == 0, done.output
     assert "…" not in done.output
-    for word in ("gateway", "precomputed items", "r7i.16xlarge", "a million requests", "packaged", "examples near"):
+    for word in ("gateway", "item table", "r7i", "a million requests", "packaged", "examples near"):
         assert word in done.output
 
 

@@ -47,8 +47,8 @@ def run(report: Report) -> None:
         _redis(report, server)
     report.say(
         f"{USERS:,} users, {ITEMS:,} items; {REDIS_USERS:,} users in Redis. Ids are of {len(_user(0))} and "
-        f"{len(_item(0))} characters: a UUID has 36, and takes 22 bytes more wherever it is held. A process needs twice its "
-        "share of bundle while a new one loads beside the old."
+        f"{len(_item(0))} characters: a UUID has 36, and takes 22 bytes more wherever it is held. A process needs "
+        "twice its share of bundle while a new one loads beside the old."
     )
 
 

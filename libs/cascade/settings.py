@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         "shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder"
     )
     clip_epochs: int | None = Field(None, ge=1, description="epochs of the shop's CLIP; none: the library's default")
+    training_query: Literal["static", "context", "session"] = Field(
+        "session",
+        description="what retrieval's query tower reads: `static` the user's features; `context` also device, hour and "
+        "weekday; `session` also the user's latest 50 interactions",
+    )
     two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     training_rows_at_most: int | None = Field(

@@ -111,7 +111,7 @@ class HistoryEncoder(nn.Module):
         self.by_rank = nn.Parameter(-slopes[:, None] * torch.arange(length))  # [N, length]
         self.by_age = nn.Parameter(torch.zeros(heads, len(AGE_EDGES) + 1))
         head_of = torch.arange(dim) // (dim // heads)
-        self.register_buffer("parts", F.one_hot(head_of, heads).float(), persistent=False)  # [H, N]
+        self.register_buffer("parts", F.one_hot(head_of, heads).float().T.contiguous(), persistent=False)  # [N, H]
         self.register_buffer("age_edges", torch.from_numpy(AGE_EDGES), persistent=False)
         nn.init.normal_(self.event.weight, std=0.05)
         # Unit vectors have components of 1 / sqrt(D); the token's are of the order of 1.
@@ -137,16 +137,16 @@ class HistoryEncoder(nn.Module):
         place = history.token.clamp_min(0)
         key, value = self.key_value(tokens).chunk(2, dim=1)
         keys, values = F.embedding(place, key), F.embedding(place, value)  # [B, L, H] each
-        # Each head's question stands in its own part of a column, so that one product of matrices serves all heads
+        # Each head's question stands in its own part of a row, so that one product of matrices serves all heads
         # without a temporary of the keys' size.
-        question = self.question(features)[:, :, None] * self.parts  # [B, H, N]
-        scores = torch.bmm(keys, question) / math.sqrt(keys.shape[2] // self.heads)  # [B, L, N]
+        question = self.question(features)[:, None, :] * self.parts  # [B, N, H]
+        scores = torch.bmm(keys, question.transpose(1, 2)) / math.sqrt(keys.shape[2] // self.heads)  # [B, L, N]
         scores = scores + self.by_rank[:, :length].T
         scores = scores + F.embedding(torch.bucketize(history.age, self.age_edges, right=True), self.by_age.T)
         scores = scores.masked_fill(~there[:, :, None], _MASKED)
         nothing = self.nothing.expand(rows, 1, self.heads)
         weights = torch.softmax(torch.cat([nothing, scores], dim=1), dim=1)[:, 1:]  # [B, L, N]
-        said = (torch.bmm(values.transpose(1, 2), weights) * self.parts).sum(2)  # [B, H]
+        said = (torch.bmm(weights.transpose(1, 2), values) * self.parts).sum(1)  # [B, H]
         return torch.cat([said, amounts], dim=1)
 
 

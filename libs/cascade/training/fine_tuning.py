@@ -103,6 +103,7 @@ class QueryObjective:
             self._int(candidates.target),
             torch.from_numpy(candidates.log_q).to(self._device),
             items if candidates.repeated else None,
+            self._query.met(rows, candidates.items, candidates.target, len(self._vectors)),
         )
         return loss
 

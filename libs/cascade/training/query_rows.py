@@ -133,6 +133,29 @@ class QueryRows:
             hidden |= rng.random(items.shape) < training.event_dropout
         return _distinct(np.where(hidden, -1, items), types, ages)
 
+    def met(self, rows: IntArray, columns: IntArray, target: IntArray, items: int) -> Tensor | None:
+        """bool [B, N]: columns whose item a row's user met among the latest events, but the row's own.
+
+        Where the seen-filter hides what was met, a model need not learn to put it last: that would work against
+        recommending what is like it. None where the rows have no histories or the training says otherwise.
+        columns: int64 [N] item positions; target: int64 [B] each row's own column; items: of the table.
+        """
+        histories = self._rows.histories
+        if histories is None or not self._training.exclude_met:
+            return None
+        met, _, _ = histories.take(rows).padded(self._rows.timestamp[rows])
+        distinct, of_column = np.unique(columns, return_inverse=True)
+        column = np.full(items + 1, -1, np.int64)  # the last for -1, no item
+        column[distinct] = np.arange(len(distinct))
+        place = column[met]  # [B, L]
+        row, at = np.nonzero(place >= 0)
+        mask = np.zeros((len(rows), len(distinct)), bool)
+        mask[row, place[row, at]] = True
+        if len(distinct) < len(columns):
+            mask = mask[:, of_column]
+        mask[np.arange(len(rows)), target] = False
+        return torch.from_numpy(mask).to(self._device)
+
     def judged(self, rows: IntArray) -> tuple[tuple[Tensor, Tensor], Tokens | None]:
         """The rows with nothing hidden."""
         context = None if self._config.mode == "static" else self._rows.context.take(rows)
@@ -215,13 +238,16 @@ def queries_of(
         if unknown
         else retrieval.user_transform.transform(rows)
     )
-    where = retrieval.context_transform
-    context = None if mode == "static" or where is None else where.transform(rows)
+    # Only what the mode reads is asked for: a bundle of mode static need not have the rest.
+    where = None if mode == "static" else retrieval.context_transform
+    context = None if where is None else where.transform(rows)
+    if mode != "session":
+        return query_vectors(retrieval.query_tower, user, context, None, np.zeros(count, np.int64), None)
     timestamp = np.asarray(rows.column("timestamp"), np.int64)
     histories: Histories | None = None
-    if mode == "session" and unknown:
+    if unknown:
         histories = Histories.empty(count)
-    elif mode == "session" and source is not None:
+    elif source is not None:
         histories = histories_of_rows(rows, source, retrieval.item_ids)
     return query_vectors(retrieval.query_tower, user, context, histories, timestamp, retrieval.item_vectors)
 

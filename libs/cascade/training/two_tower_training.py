@@ -49,6 +49,8 @@ class TwoTowerTraining:
     """share of rows that keep only their latest events, any number of them, for users who have few"""
     event_dropout: float = 0.0
     """share of events that are hidden in the other rows' histories"""
+    exclude_met: bool = False
+    """whether a row is not held against items its user has met: the filter hides them anyway"""
     validation_rows: int = 8192
     validation_items: int = 50_000
     """at most this many rows and items judge an epoch"""
@@ -110,6 +112,7 @@ class TwoTowerObjective:
             self._int(candidates.target),
             torch.from_numpy(candidates.log_q).to(self._device),
             self._int(candidates.items) if candidates.repeated else None,
+            self._query.met(rows, candidates.items, candidates.target, self._items.count),
         )
         return loss
 
@@ -128,6 +131,9 @@ class TwoTowerObjective:
             features, tokens = self._judged.judged(part)
             queries = self.model.query(*features, self._history(tokens))
             scores = self.softmax.temperature(queries) @ vectors.T
+            met = self._judged.met(part, columns, np.searchsorted(columns, positives[part]), self._items.count)
+            if met is not None:
+                scores = scores.masked_fill(met, -torch.inf)
             total += float(F.cross_entropy(scores, target[start : start + 1024], reduction="sum"))
         return total / len(positives)
 

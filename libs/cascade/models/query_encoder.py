@@ -8,6 +8,7 @@ history, H the history's dimension, N its heads.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -79,7 +80,6 @@ class NumpyHistoryEncoder:
     """`HistoryEncoder` in NumPy, at the rows' own position alone."""
 
     def __init__(self, encoder: HistoryEncoder) -> None:
-        self._heads = encoder.heads
         self._type = encoder.event.weight.detach().cpu().numpy()  # [types, H]
         self._token, token_bias = _affine(encoder.token)
         self._type_and_bias = self._type + token_bias
@@ -90,46 +90,50 @@ class NumpyHistoryEncoder:
         self._key_value, self._key_value_bias = scale[:, None] * weight, bias + shift @ weight
         self._epsilon = np.float32(norm.eps)
         self._question, self._question_bias = _affine(encoder.question)
+        width = len(self._question_bias)
+        self._ones = np.full(width, 1 / width, np.float32)
         self._nothing = encoder.nothing.detach().cpu().numpy()  # [N]
         self._by_rank = encoder.by_rank.detach().cpu().numpy().T.copy()  # [length, N]
         self._by_age = encoder.by_age.detach().cpu().numpy().T.copy()  # [buckets, N]
+        self._parts = encoder.parts.cpu().numpy()  # [N, H]: which columns are a head's
+        self._scaled_parts = self._parts / np.float32(np.sqrt(width // encoder.heads))
 
     def __call__(self, features: Floats, history: HistoryArrays) -> Floats:
-        """float32 [B, F] and histories → float32 [B, H + 2]."""
-        rows, length = history.there.shape
-        width, heads = self._question.shape[1], self._heads
-        said = np.zeros((rows, width + 2), np.float32)
-        if not length:
-            return said
-        row, place = np.nonzero(history.there)  # E events in all: padding costs nothing
+        """float32 [B, F] and histories → float32 [B, H + 2].
+
+        Keys and values of all rows' events at once, padding left out; then row by row, since a service asks for a few.
+        """
+        width = self._question.shape[1]
+        said = np.zeros((len(features), width + 2), np.float32)
+        row, place = np.nonzero(history.there)  # E events in all
         if not len(row):
             return said
         ages = history.ages[row, place]
         tokens = history.vectors[row, place] @ self._token  # [E, H]
         tokens += self._type_and_bias[history.types[row, place]]
-        tokens -= tokens.mean(axis=1, keepdims=True)
-        tokens /= np.sqrt(np.vecdot(tokens, tokens)[:, None] / np.float32(width) + self._epsilon)
-        both = tokens @ self._key_value + self._key_value_bias  # [E, 2 H]
-        keys, values = both[:, :width].reshape(-1, heads, width // heads), both[:, width:]
-        question = (features @ self._question + self._question_bias).reshape(rows, heads, -1)
-        question *= np.float32(1 / np.sqrt(width // heads))
-        scores = np.vecdot(keys, question[row]) + self._by_rank[place]  # [E, N]
-        scores += self._by_age[np.searchsorted(AGE_EDGES, ages, side="right")]
-        padded = np.full((rows, length, heads), -np.inf, np.float32)
-        padded[row, place] = scores
-        highest = np.maximum(padded.max(axis=1), self._nothing)  # [B, N]
-        weights = np.exp(scores - highest[row])
-        padded[...] = 0
-        padded[row, place] = weights
-        total = padded.sum(axis=1) + np.exp(self._nothing - highest)
-        weighted = values.reshape(-1, heads, width // heads) * weights[:, :, None]
-        starts = np.flatnonzero(np.diff(row, prepend=-1))  # of each row that has events
-        with_events = row[starts]
-        summed = np.add.reduceat(weighted, starts, axis=0) / total[with_events, :, None]
-        said[with_events, :width] = summed.reshape(len(starts), width)
-        count = np.add.reduceat(np.ones(len(row), np.float32), starts)
-        said[with_events, width] = np.log1p(count) / 4
-        said[with_events, width + 1] = np.log1p(np.minimum.reduceat(ages, starts).astype(np.float32)) / 10
+        tokens -= (tokens @ self._ones)[:, None]  # the mean
+        tokens *= (1 / np.sqrt(np.vecdot(tokens, tokens) / np.float32(width) + self._epsilon))[:, None]
+        both = tokens @ self._key_value  # [E, 2 H]
+        both += self._key_value_bias
+        bias = self._by_rank[place]
+        bias += self._by_age[np.searchsorted(AGE_EDGES, ages, side="right")]  # [E, N]
+        question = features @ self._question
+        question += self._question_bias
+        edges = np.searchsorted(row, np.arange(len(features) + 1)).tolist()
+        for number, (start, end) in enumerate(pairwise(edges)):
+            if start == end:
+                continue
+            keys, values = both[start:end, :width], both[start:end, width:]
+            scores = keys @ (question[number] * self._scaled_parts).T  # [E, N]
+            scores += bias[start:end]
+            highest = np.maximum(scores.max(axis=0), self._nothing)
+            weights = np.exp(scores - highest)
+            total = weights.sum(axis=0) + np.exp(self._nothing - highest)
+            heads = (weights / total).T @ values  # [N, H]
+            heads *= self._parts
+            said[number, :width] = heads.sum(axis=0)
+            said[number, width] = np.log1p(np.float32(end - start)) / 4
+            said[number, width + 1] = np.log1p(np.float32(ages[start:end].min())) / 10
         return said
 
 

@@ -10,7 +10,7 @@ from cascade.online.connection import store_errors
 
 _AT_ONCE = 2_000
 
-# KEYS: recent list. ARGV: seconds to live, its entries, newest first. A list that is there is the visitor's own and newer.
+# KEYS: recent list. ARGV: seconds to live, its entries, newest first. One that is there is the visitor's own.
 _FILL = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('RPUSH', KEYS[1], unpack(ARGV, 2))

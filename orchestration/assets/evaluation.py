@@ -7,11 +7,11 @@ from typing import Any
 import dagster as dg
 
 from cascade.data.generator import Shop
-from cascade.features.item_table import ItemTable
 from cascade.features.transforms import ContextTransform, UserTransform
-from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from cascade.store.artifacts import RankerArtifacts
 from orchestration.assets.features import ROWS, evaluation_rows
-from orchestration.assets.training import candidate_index, dlrm, two_tower
+from orchestration.assets.training import candidate_index, dlrm, item_vectors, two_tower
+from orchestration.catalog import full_catalog, retrieval_parts
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
 
@@ -20,14 +20,13 @@ REPORT = "evaluation.json"
 
 @dg.asset(
     group_name="evaluation",
-    code_version="2",
-    deps=[two_tower, candidate_index, dlrm, evaluation_rows],
+    code_version="3",
+    deps=[two_tower, item_vectors, candidate_index, dlrm, evaluation_rows],
     metadata=reads("evaluation_rows", "seed", "event_weights"),
     kinds={"numpy"},
 )
 def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The table that `cascade evaluate` prints."""
-    from cascade.index.interface import CandidateIndex
     from cascade.models.dlrm import Dlrm
     from cascade.models.two_tower import TwoTower
     from cascade.training.evaluation import CASCADE, POPULARITY, TWO_TOWER, evaluate
@@ -35,15 +34,14 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
     settings, split = workspace.settings, workspace.split()
     with workspace.making(context) as making:
         user = UserTransform.load(workspace.folder("user_transform"))
-        items = ItemTable.load(workspace.folder("item_table"))
+        catalog = full_catalog(workspace)
         where = ContextTransform.load(workspace.folder("context_transform"))
         query = TwoTower.load(workspace.folder("two_tower")).query
-        index = CandidateIndex.load(workspace.folder("candidate_index"))
         oracle = Shop.oracle_of(settings.dataset_dir)
         report = evaluate(
             workspace.dataset,
-            RetrievalArtifacts(user, query, index, items.item_ids),
-            RankerArtifacts(user, where, items, Dlrm.load(workspace.folder("dlrm"))),
+            retrieval_parts(workspace, query, catalog),
+            RankerArtifacts(user, where, catalog.items, Dlrm.load(workspace.folder("dlrm"))),
             train_days=split.train,
             eval_days=split.evaluate,
             oracle=oracle,

@@ -30,12 +30,12 @@ from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
 from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.index.interface import CandidateIndex
 from cascade.models.dlrm import Dlrm
-from cascade.models.two_tower import QueryTower
 from cascade.training import metrics
 from cascade.training.baselines import Baseline, ItemKnn, Popularity, top_positions
 from cascade.training.device import torch_threads
 from cascade.training.errors import EvaluationError
 from cascade.training.negatives import UniformNegatives
+from cascade.training.query_rows import Queries, queries_of
 from cascade.training.report import EvaluationReport, EvaluationRow
 
 Floats = NDArray[np.float32]
@@ -56,17 +56,11 @@ POPULARITY, ITEM_KNN, TWO_TOWER, CASCADE, ORACLE = (
 ALL, COLD = "all", "cold users"
 
 
-class Retrieval(Protocol):
+class Retrieval(Queries, Protocol):
     """What evaluation needs of a retrieval bundle."""
 
     @property
-    def user_transform(self) -> UserTransform: ...
-    @property
-    def query_tower(self) -> QueryTower: ...
-    @property
     def index(self) -> CandidateIndex: ...
-    @property
-    def item_ids(self) -> list[str]: ...
 
 
 class Ranker(Protocol):
@@ -135,7 +129,7 @@ def evaluate(
             raise EvaluationError("every evaluation row's item was met before; evaluate with seen items included")
     tell("baselines")
     popularity, knn = _baselines(dataset, train_days, ranker.items)
-    shared = _Shared(retrieval, ranker, oracle, rows, history, popularity, knn, seed, candidates, exclude_seen)
+    shared = _Shared(dataset, retrieval, ranker, oracle, rows, history, popularity, knn, seed, candidates, exclude_seen)
     table: list[EvaluationRow] = []
     for cold in (False, True):
         tell(COLD if cold else ALL)
@@ -202,6 +196,7 @@ class _Shared:
 
     def __init__(
         self,
+        dataset: Dataset,
         retrieval: Retrieval,
         ranker: Ranker,
         oracle: Oracle | None,
@@ -213,7 +208,7 @@ class _Shared:
         candidates: int,
         exclude_seen: bool,
     ) -> None:
-        self._retrieval, self._ranker, self._oracle = retrieval, ranker, oracle
+        self._dataset, self._retrieval, self._ranker, self._oracle = dataset, retrieval, ranker, oracle
         self._rows, self._history, self._exclude_seen = rows, history, exclude_seen
         self._baselines = {POPULARITY: popularity, ITEM_KNN: knn}
         self._candidates = candidates
@@ -267,8 +262,7 @@ class _Shared:
 
     def _retrieve(self, cold: bool) -> tuple[Positions, _Answer]:
         """The candidates of each row in retrieval's order, and retrieval's scores."""
-        users = self._users(self._retrieval.user_transform, cold)
-        queries = self._retrieval.query_tower.predict(users.categorical, users.continuous)
+        queries = queries_of(self._retrieval, self._rows.table, self._dataset, unknown=cold)
         deepest = max((len(seen) for seen in self._history.sets), default=0) if self._exclude_seen else 0
         _, found = self._retrieval.index.search(queries, min(self._candidates + deepest, self._retrieval.index.count))
         positions = np.where(found >= 0, self._table_position[found], -1)

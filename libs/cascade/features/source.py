@@ -13,6 +13,18 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from cascade.features.errors import FeatureInputError
+from cascade.features.spec import DEFAULT_EVENT_TYPE
+
+
+EVENTS = f"""(
+    SELECT * REPLACE (coalesce(event_type, '{DEFAULT_EVENT_TYPE}') AS event_type)
+    FROM (
+        FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+        UNION ALL BY NAME SELECT NULL::VARCHAR AS device_type, NULL::VARCHAR AS event_type WHERE false
+    )
+)"""
+"""The interactions of $files, as a relation to select from: the columns that a shop may leave out are there, devices
+unknown and events of the default type. `Dataset.interactions` reads the same."""
 
 
 class InteractionSource(Protocol):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -93,6 +93,7 @@ INTERACTIONS_CONTRACT = TableContract(
         Column("event_type", pa.string(), required=False),
     )
 )
+_DATED_INTERACTIONS = INTERACTIONS_CONTRACT.schema.append(pa.field("date", pa.date32(), nullable=False))
 IMPRESSIONS_CONTRACT = TableContract(
     (
         Column("request_id", pa.string()),
@@ -207,14 +208,16 @@ class Dataset:
 
     def interactions(self, days: Iterable[date] | None = None) -> pa.Table:
         """Interactions of these days (all by default) with a `date` column (date32) after the contract's."""
-        schema = INTERACTIONS_CONTRACT.schema.append(pa.field("date", pa.date32(), nullable=False))
-        parts = []
+        parts = list(self.interaction_parts(days))
+        return pa.concat_tables(parts) if parts else _DATED_INTERACTIONS.empty_table()
+
+    def interaction_parts(self, days: Iterable[date] | None = None) -> Iterator[pa.Table]:
+        """`interactions` file by file, for those who need not hold all of them at once."""
         for path in self.interaction_files(days):
             part = conform(_read(path, INTERACTIONS_CONTRACT), INTERACTIONS_CONTRACT)
             day = day_of_folder(path.parent.name)
             stamps = pa.repeat(pa.scalar(day, pa.date32()), part.num_rows)
-            parts.append(pa.table([*part.columns, stamps], schema=schema))
-        return pa.concat_tables(parts) if parts else schema.empty_table()
+            yield pa.table([*part.columns, stamps], schema=_DATED_INTERACTIONS)
 
     def image_path(self, image: str | None) -> Path | None:
         """The picture's file; None if there is no such file below images/."""

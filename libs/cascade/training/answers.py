@@ -1,0 +1,205 @@
+"""What each model answers to the questions of an evaluation: the stages as they would serve, baselines, the oracle.
+
+Shapes: R rows, I items (positions of the ranker's item table), K candidates, N negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cascade.features.item_table import UNKNOWN, ItemTable
+from cascade.features.spec import Encoded
+from cascade.features.transforms import UserTransform
+from cascade.index.exact import ExactIndex
+from cascade.index.interface import CandidateIndex
+from cascade.models.two_tower import CandidateTower
+from cascade.training.ablation import Group, hide_context, hide_items, hide_users
+from cascade.training.baselines import Baseline, Met, top_positions
+from cascade.training.negatives import UniformNegatives
+from cascade.training.questions import Questions
+from cascade.training.stages import Oracle, Ranker, Retrieval
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int32]
+
+NEGATIVES = 5
+TWO_TOWER, CASCADE, ORACLE = "two-tower", "two-tower + DLRM", "oracle"
+_RANKED_AT_ONCE = 64  # rows: 64 × 300 candidates
+_SCORED_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One model's answers: ranked positions int32 [R, K], -1 where a list ends; scores float [R, 1 + N] of the row's
+    item and its negatives; whether these are probabilities of a click among them."""
+
+    ranked: Positions
+    scores: Floats
+    calibrated: bool = False
+
+
+def negatives_of(questions: Questions, items: int, seed: int) -> Positions:
+    """Each row's item and N others drawn uniformly, int [R, 1 + N]."""
+    drawn = UniformNegatives().draw(questions.item.astype(np.int64), NEGATIVES, items, np.random.default_rng(seed))
+    return np.concatenate([questions.item[:, None], drawn.items], axis=1).astype(np.int32)
+
+
+class Stages:
+    """Retrieval and ranker of one release, asked as they serve.
+
+    hidden: a group of features that neither sees; with `tower`, the candidate tower, also as a feature of items
+    """
+
+    def __init__(
+        self,
+        retrieval: Retrieval,
+        ranker: Ranker,
+        *,
+        candidates: int,
+        exclude_seen: bool,
+        hidden: Group | None = None,
+        tower: CandidateTower | None = None,
+    ) -> None:
+        self._retrieval, self._ranker, self._hidden = retrieval, ranker, hidden
+        self._candidates, self._exclude_seen = candidates, exclude_seen
+        self._items = ranker.items
+        self._index: CandidateIndex = retrieval.index
+        item_ids = retrieval.item_ids
+        if hidden is not None and hidden.touches_items:
+            self._items = hide_items(ranker.items, hidden)
+            if tower is not None:
+                self._index, item_ids = ExactIndex(_vectors(tower, self._items)), self._items.item_ids
+        # The index and the item table may order the catalog differently.
+        self._table_position = np.append(self._items.positions(item_ids), UNKNOWN)  # the last for padding, -1
+        self._index_position = np.full(len(self._items), UNKNOWN, np.int64)
+        known = np.flatnonzero(self._table_position[:-1] != UNKNOWN)
+        self._index_position[self._table_position[known]] = known
+
+    def answers(self, questions: Questions, scored: Positions) -> dict[str, Answer]:
+        """The answers of retrieval, and of the whole cascade."""
+        retrieved, two_tower = self._retrieve(questions, scored)
+        return {TWO_TOWER: two_tower, CASCADE: self._rank(questions, retrieved, scored)}
+
+    def _users(self, transform: UserTransform, questions: Questions) -> Encoded:
+        users = transform.transform(questions.table)
+        return users if self._hidden is None else hide_users(users, self._hidden, transform)
+
+    def _retrieve(self, questions: Questions, scored: Positions) -> tuple[Positions, Answer]:
+        """The candidates of each row in retrieval's order, and retrieval's scores."""
+        users = self._users(self._retrieval.user_transform, questions)
+        queries = self._retrieval.query_tower.predict(users.categorical, users.continuous)
+        deepest = int(questions.history.counts.max(initial=0)) if self._exclude_seen else 0
+        _, found = self._index.search(queries, min(self._candidates + deepest, self._index.count))
+        positions = self._table_position[found]
+        ranked = np.full((len(queries), self._candidates), UNKNOWN, np.int32)
+        for row, line in enumerate(positions):
+            kept = line[line != UNKNOWN]
+            if self._exclude_seen:
+                kept = kept[~np.isin(kept, questions.history.seen(row))]
+            ranked[row, : len(kept[: self._candidates])] = kept[: self._candidates]
+        vectors = np.zeros((len(self._items), queries.shape[1]), np.float32)
+        for at in np.unique(scored):
+            if self._index_position[at] != UNKNOWN:
+                vectors[at] = self._index.reconstruct(int(self._index_position[at]))
+        scores = np.einsum("rd,rnd->rn", queries, vectors[scored])
+        return ranked, Answer(ranked, scores)
+
+    def _rank(self, questions: Questions, retrieved: Positions, scored: Positions) -> Answer:
+        """The candidates in the ranker's order, and its probabilities."""
+        users = self._users(self._ranker.user_transform, questions)
+        context = self._ranker.context_transform.transform(questions.table)
+        if self._hidden is not None:
+            context = hide_context(context, self._hidden)
+        ranked = np.full_like(retrieved, UNKNOWN)
+        scores = np.empty(scored.shape, np.float32)
+        for start in range(0, len(retrieved), _RANKED_AT_ONCE):
+            part = slice(start, start + _RANKED_AT_ONCE)
+            both = np.concatenate([np.maximum(retrieved[part], 0), scored[part]], axis=1)
+            chance = self._probabilities(users.take(part), context.take(part), both)
+            width = retrieved.shape[1]
+            among = np.where(retrieved[part] == UNKNOWN, -1.0, chance[:, :width])
+            order = np.argsort(-among, axis=1, kind="stable")
+            ranked[part] = np.take_along_axis(retrieved[part], order, axis=1)
+            scores[part] = chance[:, width:]
+        return Answer(ranked, scores, calibrated=True)
+
+    def _probabilities(self, user: Encoded, context: Encoded, items: Positions) -> Floats:
+        """The ranker on B rows and items [B, N] → float32 [B, N]."""
+        table, flat = self._items, items.ravel()
+        rows = np.repeat(np.arange(len(items)), items.shape[1])
+        chance = self._ranker.dlrm.predict(
+            np.concatenate([user.categorical[rows], table.categorical[flat], context.categorical[rows]], axis=1),
+            np.concatenate([user.continuous[rows], table.continuous[flat], context.continuous[rows]], axis=1),
+            table.image[flat],
+            table.text[flat],
+        )
+        return chance.reshape(items.shape)
+
+
+class Others:
+    """Baselines and, on a generated shop, the oracle."""
+
+    def __init__(
+        self,
+        baselines: Mapping[str, Baseline],
+        met: Met,
+        oracle: Oracle | None,
+        items: ItemTable,
+        *,
+        candidates: int,
+        exclude_seen: bool,
+    ) -> None:
+        self._baselines, self._met, self._oracle, self._items = baselines, met, oracle, items
+        self._candidates, self._exclude_seen = candidates, exclude_seen
+
+    def answers(self, questions: Questions, scored: Positions) -> dict[str, Answer]:
+        """The answers of each."""
+        users = self._met.rows_of(questions.table.column("user_id"))
+        history = questions.history.matrix(len(self._items))
+        found = {}
+        for name, baseline in self._baselines.items():
+
+            def scores(part: slice, by: Baseline = baseline) -> Floats:
+                return by.scores(users[part], history[part])
+
+            found[name] = self._lists(questions, scored, scores)
+        if self._oracle is not None:
+            found[ORACLE] = self._lists(questions, scored, self._chances(questions, self._oracle))
+        return found
+
+    def _chances(self, questions: Questions, oracle: Oracle) -> Callable[[slice], Floats]:
+        user_ids = questions.table.column("user_id").cast(pa.string()).fill_null("").to_pylist()
+        times = questions.table.column("timestamp").to_numpy().astype(np.int64)
+        devices, history = questions.devices, questions.history.ids()
+
+        def chances(part: slice) -> Floats:
+            return oracle.click_probability(
+                user_ids[part], self._items.item_ids, devices[part], times[part], history[part]
+            )
+
+        return chances
+
+    def _lists(self, questions: Questions, scored: Positions, scores_of: Callable[[slice], Floats]) -> Answer:
+        """Scores float32 [B, I] of each part of the rows → the best K of each row."""
+        ranked = np.full((len(questions), self._candidates), UNKNOWN, np.int32)
+        scores = np.empty(scored.shape, np.float32)
+        for start in range(0, len(questions), _SCORED_AT_ONCE):
+            part = slice(start, start + _SCORED_AT_ONCE)
+            values = np.array(scores_of(part))
+            scores[part] = np.take_along_axis(values, scored[part], axis=1)
+            if self._exclude_seen:
+                for row in range(len(values)):
+                    values[row, questions.history.seen(start + row)] = -np.inf
+            top = top_positions(values, self._candidates)
+            top[np.take_along_axis(values, top, axis=1) == -np.inf] = UNKNOWN
+            ranked[part, : top.shape[1]] = top
+        return Answer(ranked, scores)
+
+
+def _vectors(tower: CandidateTower, items: ItemTable) -> Floats:
+    return tower.predict(items.categorical, items.continuous, items.image, items.text)

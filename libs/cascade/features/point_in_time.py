@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cascade.features.errors import FeatureInputError
-from cascade.features.source import EVENTS, InteractionSource, QueryLimits, files_of, session
+from cascade.features.source import InteractionSource, QueryLimits, files_of, session
 from cascade.features.spec import NEGATIVE_EVENT_TYPES, TOP_CATEGORY_WINDOW_S
 from cascade.features.top_category import EVENT_WEIGHTS, OTHER_WEIGHT, EventWeights
 from cascade.files import replacing
@@ -202,29 +202,29 @@ _CATALOG = (
 
 # Integers group and sort several times faster than ids. Visitors whom users.parquet does not know get their keys as
 # they are met.
-_LEARN_USERS = f"""
+_LEARN_USERS = """
     INSERT INTO user_keys
     SELECT user_id, row_number() OVER () + (SELECT count(*) FROM user_keys)
     FROM (
-        SELECT DISTINCT user_id FROM {EVENTS}
+        SELECT DISTINCT user_id FROM interactions_in($files)
         ANTI JOIN user_keys USING (user_id)
     )
 """
 
-_ALL_ROWS = f"""
+_ALL_ROWS = """
     CREATE OR REPLACE TEMP TABLE all_rows AS
     SELECT user_id, user_key, item_id, timestamp::BIGINT AS timestamp, device_type, event_type
-    FROM {EVENTS} JOIN user_keys USING (user_id)
+    FROM interactions_in($files) JOIN user_keys USING (user_id)
 """
 
 _ROWS = "CREATE OR REPLACE TEMP TABLE rows AS FROM all_rows ANTI JOIN negative_types USING (event_type)"
 
 _STRAY = "SELECT timestamp FROM all_rows WHERE timestamp < $start OR timestamp >= $end ORDER BY timestamp LIMIT 1"
 
-_EVENTS = f"""
+_EVENTS = """
     CREATE OR REPLACE TEMP TABLE events AS
     SELECT user_key, category_key, timestamp::BIGINT AS timestamp, sum(coalesce(event_weight, $other)) AS weight
-    FROM {EVENTS}
+    FROM interactions_in($files)
     JOIN user_keys USING (user_id) JOIN items USING (item_id) LEFT JOIN weights USING (event_type)
     WHERE category_key IS NOT NULL AND timestamp >= $since AND timestamp < $until
     GROUP BY ALL

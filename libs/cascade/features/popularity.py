@@ -14,7 +14,7 @@ from typing import Any
 
 from cascade.features.errors import FeatureFileCorruptedError, FeatureInputError
 from cascade.features.files import FORMAT, read_json, write_json
-from cascade.features.source import EVENTS, InteractionSource, QueryLimits, files_of, session
+from cascade.features.source import InteractionSource, QueryLimits, files_of, session
 from cascade.features.spec import NEGATIVE_EVENT_TYPES
 
 KIND = "popularity"
@@ -86,11 +86,11 @@ def count_popularity(
 
 
 # One row for every ranking an item stands in; an item without a category stands in no ranking of that level.
-_COUNTS = f"""
+_COUNTS = """
     CREATE TEMP TABLE counts AS
     WITH counted AS (
         SELECT item_id, any_value(category_l1) AS l1, any_value(category_l2) AS l2, count(*)::DOUBLE AS score
-        FROM {EVENTS} JOIN items_given USING (item_id)
+        FROM interactions_in($files) JOIN items_given USING (item_id)
         WHERE NOT list_contains($negative, event_type)
         GROUP BY item_id
     )

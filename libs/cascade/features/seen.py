@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cascade.features.source import EVENTS, InteractionSource, QueryLimits, files_of, session
+from cascade.features.source import InteractionSource, QueryLimits, files_of, session
 from cascade.features.spec import NEGATIVE_EVENT_TYPES
 
 
@@ -68,23 +68,23 @@ def _distinct(
         return connection.execute(query, files).to_arrow_table()
 
 
-_USERS = f"""
+_USERS = """
     SELECT user_id, age, gender FROM users_given
     WHERE user_id IN (
-        SELECT DISTINCT user_id FROM {EVENTS}
+        SELECT DISTINCT user_id FROM interactions_in($files)
         WHERE NOT list_contains($negative, event_type)
     )
     ORDER BY user_id
 """
 
-_ITEMS = f"""
-    SELECT DISTINCT item_id FROM {EVENTS}
+_ITEMS = """
+    SELECT DISTINCT item_id FROM interactions_in($files)
     WHERE NOT list_contains($negative, event_type)
     ORDER BY item_id
 """
 
-_DEVICES = f"""
-    SELECT DISTINCT device_type FROM {EVENTS}
+_DEVICES = """
+    SELECT DISTINCT device_type FROM interactions_in($files)
     WHERE device_type IS NOT NULL AND NOT list_contains($negative, event_type)
     ORDER BY device_type
 """

@@ -15,16 +15,16 @@ import pyarrow as pa
 from cascade.features.errors import FeatureInputError
 from cascade.features.spec import DEFAULT_EVENT_TYPE
 
-
-EVENTS = f"""(
-    SELECT * REPLACE (coalesce(event_type, '{DEFAULT_EVENT_TYPE}') AS event_type)
+INTERACTIONS_IN = """
+    CREATE TEMP MACRO interactions_in(files) AS TABLE
+    SELECT * REPLACE (coalesce(event_type, default_event_type()) AS event_type)
     FROM (
-        FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+        FROM read_parquet(files, hive_partitioning = false, union_by_name = true)
         UNION ALL BY NAME SELECT NULL::VARCHAR AS device_type, NULL::VARCHAR AS event_type WHERE false
     )
-)"""
-"""The interactions of $files, as a relation to select from: the columns that a shop may leave out are there, devices
-unknown and events of the default type. `Dataset.interactions` reads the same."""
+"""
+"""Interactions as a table, in every session: the columns that a shop may leave out are there, devices unknown and
+events of the default type. `Dataset.interactions` reads the same."""
 
 
 class InteractionSource(Protocol):
@@ -66,6 +66,8 @@ def session(limits: QueryLimits | None = None) -> Iterator[Any]:
             config["threads"] = limits.threads
         connection = duckdb.connect(":memory:", config=config)
         try:
+            connection.execute(f"CREATE TEMP MACRO default_event_type() AS '{DEFAULT_EVENT_TYPE}'")
+            connection.execute(INTERACTIONS_IN)
             yield connection
         finally:
             connection.close()

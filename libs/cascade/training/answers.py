@@ -17,6 +17,7 @@ from cascade.features.spec import Encoded
 from cascade.features.transforms import UserTransform
 from cascade.index.exact import ExactIndex
 from cascade.index.interface import CandidateIndex
+from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import CandidateTower
 from cascade.training.ablation import Group, hide_context, hide_items, hide_users
 from cascade.training.baselines import Baseline, Met, top_positions
@@ -50,15 +51,17 @@ def negatives_of(questions: Questions, items: int, seed: int) -> Positions:
 
 
 class Stages:
-    """Retrieval and ranker of one release, asked as they serve.
+    """Retrieval and ranker of one release, asked as they serve; without a ranker, retrieval alone.
 
+    items: the table whose positions questions and answers name
     hidden: a group of features that neither sees; with `tower`, the candidate tower, also as a feature of items
     """
 
     def __init__(
         self,
         retrieval: Retrieval,
-        ranker: Ranker,
+        ranker: Ranker | None,
+        items: ItemTable,
         *,
         candidates: int,
         exclude_seen: bool,
@@ -67,11 +70,11 @@ class Stages:
     ) -> None:
         self._retrieval, self._ranker, self._hidden = retrieval, ranker, hidden
         self._candidates, self._exclude_seen = candidates, exclude_seen
-        self._items = ranker.items
+        self._items = items
         self._index: CandidateIndex = retrieval.index
         item_ids = retrieval.item_ids
         if hidden is not None and hidden.touches_items:
-            self._items = hide_items(ranker.items, hidden)
+            self._items = hide_items(items, hidden)
             if tower is not None:
                 self._index, item_ids = ExactIndex(_vectors(tower, self._items)), self._items.item_ids
         # The index and the item table may order the catalog differently.
@@ -83,7 +86,10 @@ class Stages:
     def answers(self, questions: Questions, scored: Positions) -> dict[str, Answer]:
         """The answers of retrieval, and of the whole cascade."""
         retrieved, two_tower = self._retrieve(questions, scored)
-        return {TWO_TOWER: two_tower, CASCADE: self._rank(questions, retrieved, scored)}
+        found = {TWO_TOWER: two_tower}
+        if self._ranker is not None:
+            found[CASCADE] = self._rank(self._ranker, questions, retrieved, scored)
+        return found
 
     def _users(self, transform: UserTransform, questions: Questions) -> Encoded:
         users = transform.transform(questions.table)
@@ -109,10 +115,10 @@ class Stages:
         scores = np.einsum("rd,rnd->rn", queries, vectors[scored])
         return ranked, Answer(ranked, scores)
 
-    def _rank(self, questions: Questions, retrieved: Positions, scored: Positions) -> Answer:
+    def _rank(self, ranker: Ranker, questions: Questions, retrieved: Positions, scored: Positions) -> Answer:
         """The candidates in the ranker's order, and its probabilities."""
-        users = self._users(self._ranker.user_transform, questions)
-        context = self._ranker.context_transform.transform(questions.table)
+        users = self._users(ranker.user_transform, questions)
+        context = ranker.context_transform.transform(questions.table)
         if self._hidden is not None:
             context = hide_context(context, self._hidden)
         ranked = np.full_like(retrieved, UNKNOWN)
@@ -120,7 +126,7 @@ class Stages:
         for start in range(0, len(retrieved), _RANKED_AT_ONCE):
             part = slice(start, start + _RANKED_AT_ONCE)
             both = np.concatenate([np.maximum(retrieved[part], 0), scored[part]], axis=1)
-            chance = self._probabilities(users.take(part), context.take(part), both)
+            chance = self._probabilities(ranker.dlrm, users.take(part), context.take(part), both)
             width = retrieved.shape[1]
             among = np.where(retrieved[part] == UNKNOWN, -1.0, chance[:, :width])
             order = np.argsort(-among, axis=1, kind="stable")
@@ -128,11 +134,11 @@ class Stages:
             scores[part] = chance[:, width:]
         return Answer(ranked, scores, calibrated=True)
 
-    def _probabilities(self, user: Encoded, context: Encoded, items: Positions) -> Floats:
+    def _probabilities(self, dlrm: Dlrm, user: Encoded, context: Encoded, items: Positions) -> Floats:
         """The ranker on B rows and items [B, N] → float32 [B, N]."""
         table, flat = self._items, items.ravel()
         rows = np.repeat(np.arange(len(items)), items.shape[1])
-        chance = self._ranker.dlrm.predict(
+        chance = dlrm.predict(
             np.concatenate([user.categorical[rows], table.categorical[flat], context.categorical[rows]], axis=1),
             np.concatenate([user.continuous[rows], table.continuous[flat], context.continuous[rows]], axis=1),
             table.image[flat],

@@ -209,6 +209,7 @@ class _Run:
         return Stages(
             self.retrieval,
             self.ranker,
+            self.ranker.items,
             candidates=self.scope.candidates,
             exclude_seen=self.scope.exclude_seen,
             hidden=hidden,

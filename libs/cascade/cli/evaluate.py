@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cascade.training.evaluation import Scope
     from cascade.training.offline import Prepared, Progress
     from cascade.training.report import EvaluationReport
+    from cascade.training.stages import Ranker, Retrieval
 
 
 class SplitName(StrEnum):
@@ -64,6 +65,12 @@ def evaluate(
         int, typer.Option(min=0, help="Rows on which each group of features is hidden in turn; 0: none.")
     ] = 500,
     draws: Annotated[int, typer.Option(min=0, help="Draws of users for the confidence intervals; 0: none.")] = 1000,
+    off_policy: Annotated[
+        bool, typer.Option("--off-policy", help="Also estimate clicks a list from the logged impressions.")
+    ] = False,
+    temperature: Annotated[
+        float, typer.Option(min=1e-3, help="With --off-policy: of the re-ranking whose lists are estimated.")
+    ] = 1.0,
     rows: Annotated[
         int | None,
         typer.Option(min=100, help="Interactions to sample. Default: CASCADE_EVALUATION_ROWS."),
@@ -96,10 +103,12 @@ def evaluate(
     to = _errors() if as_json else console()
     with _status(to, "Evaluating") as tell:
         if dataset is None:
-            report, about = _of_bundles(settings, scope, alias, tell)
+            report, about = _of_bundles(settings, scope, alias, tell, temperature if off_policy else None)
         else:
             with _prepared(dataset, settings, split, images, texts, tell) as prepared:
-                report, about = _of_dataset(prepared, parameters, settings, scope, tell)
+                report, about = _of_dataset(
+                    prepared, parameters, settings, scope, tell, temperature if off_policy else None
+                )
     content = {**about, **report.to_dict()}
     if as_json:
         import json
@@ -164,7 +173,7 @@ def tune(
 
 
 def _of_bundles(
-    settings: Settings, scope: Scope, alias: str, tell: Progress
+    settings: Settings, scope: Scope, alias: str, tell: Progress, temperature: float | None
 ) -> tuple[EvaluationReport, dict[str, Any]]:
     """The models that serve, on the built dataset."""
     from cascade.data.contract import Dataset
@@ -179,12 +188,13 @@ def _of_bundles(
     store = ModelStore(settings.model_store_url)
     retrieval, ranker = store.bundle("retrieval", alias), store.bundle("ranker", alias)
     dataset = Dataset(root)
+    stages = RetrievalArtifacts.load(retrieval.path), RankerArtifacts.load(ranker.path)
+    days = ranker.manifest.evaluation_days or _days_after(dataset, ranker.manifest.training_days)
     report = measure(
         dataset,
-        RetrievalArtifacts.load(retrieval.path),
-        RankerArtifacts.load(ranker.path),
+        *stages,
         ranker.manifest.training_days,
-        ranker.manifest.evaluation_days or _days_after(dataset, ranker.manifest.training_days),
+        days,
         Shop.oracle_of(root),
         scope,
         seed=settings.seed,
@@ -193,11 +203,45 @@ def _of_bundles(
         progress=tell,
     )
     versions = {"retrieval": retrieval.version, "ranker": ranker.version}
-    return report, {"dataset": dataset.fingerprint(), "versions": versions, "absent": dataset.absent()}
+    about: dict[str, Any] = {"dataset": dataset.fingerprint(), "versions": versions, "absent": dataset.absent()}
+    if temperature is not None:
+        about["off_policy"] = _off_policy(dataset, stages, days, settings, temperature, tell)
+    return report, about
+
+
+def _off_policy(
+    dataset: Dataset,
+    stages: tuple[Retrieval, Ranker],
+    days: list[date],
+    settings: Settings,
+    temperature: float,
+    tell: Progress,
+) -> list[dict[str, Any]]:
+    """Clicks a list of these stages, from the impressions of days that they did not learn from."""
+    from dataclasses import asdict
+
+    from cascade.training.release_value import value_of
+
+    tell("off-policy")
+    found = value_of(
+        dataset,
+        *stages,
+        [day for day in dataset.impression_days() if day >= min(days)],
+        temperature=temperature,
+        seed=settings.seed,
+        threads=settings.training_threads,
+        weights=settings.event_weights,
+    )
+    return [asdict(one) for one in found]
 
 
 def _of_dataset(
-    prepared: Prepared, file: Path | None, settings: Settings, scope: Scope, tell: Progress
+    prepared: Prepared,
+    file: Path | None,
+    settings: Settings,
+    scope: Scope,
+    tell: Progress,
+    temperature: float | None,
 ) -> tuple[EvaluationReport, dict[str, Any]]:
     """Models trained for the folder."""
     from cascade.data.generator import Shop
@@ -227,7 +271,7 @@ def _of_dataset(
         name: {"epochs": one.epochs, "best_epoch": one.best_epoch, "rows": one.rows, "seconds": round(one.seconds, 1)}
         for name, one in trained.reports.items()
     }
-    about = {
+    about: dict[str, Any] = {
         "dataset": prepared.dataset.fingerprint(),
         "split": prepared.split,
         "absent": prepared.dataset.absent(),
@@ -235,6 +279,9 @@ def _of_dataset(
         "training": trainings,
         "parameters": parameters.to_dict(),
     }
+    if temperature is not None:
+        stages = trained.retrieval, trained.ranker
+        about["off_policy"] = _off_policy(prepared.dataset, stages, prepared.eval_days, settings, temperature, tell)
     return report, about
 
 

@@ -25,6 +25,8 @@ def tables_of(report: EvaluationReport, about: Mapping[str, Any] | None = None) 
         yield _comparisons(report)
     if report.ablations:
         yield _ablations(report)
+    if about and "off_policy" in about:
+        yield _off_policy(about["off_policy"])
 
 
 def table_of(report: EvaluationReport) -> Table:
@@ -103,6 +105,18 @@ def _ablations(report: EvaluationReport) -> Table:
     for one in report.ablations:
         numbers = (f"{one.value:.3f}", f"{one.loss:+.3f}", _span(one.interval, "+"))
         table.add_row(one.group, one.model, one.metric, *numbers)
+    return table
+
+
+def _off_policy(estimates: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(
+        "Clicks a list, from logged impressions", "estimator", "assumption", "value", "95 %", "effective lists"
+    )
+    for one in estimates:
+        effective = f"{one['effective']:,.0f} of {one['lists']:,}"
+        table.add_row(
+            one["estimator"], one["assumption"], f"{one['value']:.4f}", _span((one["low"], one["high"]), ""), effective
+        )
     return table
 
 

@@ -219,6 +219,21 @@ class Dataset:
             stamps = pa.repeat(pa.scalar(day, pa.date32()), part.num_rows)
             yield pa.table([*part.columns, stamps], schema=_DATED_INTERACTIONS)
 
+    def impression_days(self) -> list[date]:
+        """The days that have impressions, in order."""
+        folder = self.root / IMPRESSIONS
+        if not folder.is_dir():
+            return []
+        days = (day_of_folder(p.name) for p in folder.iterdir() if p.is_dir() and data_files(p))
+        return sorted(day for day in days if day is not None)
+
+    def impressions(self, days: Iterable[date] | None = None) -> pa.Table:
+        """Impressions of these days (all that have some by default)."""
+        wanted = self.impression_days() if days is None else sorted(set(days) & set(self.impression_days()))
+        files = [f for day in wanted for f in data_files(self.root / IMPRESSIONS / day_folder(day))]
+        parts = [conform(_read(path, IMPRESSIONS_CONTRACT), IMPRESSIONS_CONTRACT) for path in files]
+        return pa.concat_tables(parts) if parts else IMPRESSIONS_CONTRACT.schema.empty_table()
+
     def image_path(self, image: str | None) -> Path | None:
         """The picture's file; None if there is no such file below images/."""
         if image is None:

@@ -78,6 +78,20 @@ def hide_context(context: Encoded, group: Group) -> Encoded:
     return _hide(context, group.context, CONTEXT_CATEGORICAL, CONTEXT_CONTINUOUS, None)
 
 
+def is_inert(group: Group, items: ItemTable, users: Encoded, context: Encoded, transform: UserTransform) -> bool:
+    """Whether hiding the group changes nothing, since nobody knows anything of it."""
+    hidden = hide_items(items, group)
+    encoded = (
+        (items.encoded, hidden.encoded),
+        (users, hide_users(users, group, transform)),
+        (context, hide_context(context, group)),
+    )
+    pairs = [(items.image, hidden.image), (items.text, hidden.text)]
+    pairs += [(before.continuous, after.continuous) for before, after in encoded]
+    same = all(np.array_equal(before, after) for before, after in pairs)
+    return same and all(np.array_equal(before.categorical, after.categorical) for before, after in encoded)
+
+
 def _hide(
     encoded: Encoded,
     names: Sequence[str],

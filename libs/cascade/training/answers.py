@@ -21,6 +21,7 @@ from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import CandidateTower
 from cascade.training.ablation import Group, hide_context, hide_items, hide_users
 from cascade.training.baselines import Baseline, Met, top_positions
+from cascade.training.errors import EvaluationError
 from cascade.training.negatives import UniformNegatives
 from cascade.training.questions import Questions
 from cascade.training.stages import Oracle, Ranker, Retrieval
@@ -91,6 +92,18 @@ class Stages:
             found[CASCADE] = self._rank(self._ranker, questions, retrieved, scored)
         return found
 
+    def weighed(self, questions: Questions, shown: Positions) -> tuple[Positions, Floats, Floats]:
+        """What re-ranking would draw from: retrieval's candidates int32 [R, K], -1 where they end, their probabilities
+        float32 [R, K]; and those of the items `shown` [R, S], -1 for none.
+
+        Raises EvaluationError without a ranker.
+        """
+        if self._ranker is None:
+            raise EvaluationError("there is no ranker, so there are no probabilities to draw by; give one")
+        retrieved, _ = self._retrieve(questions, np.zeros((len(questions), 0), np.int32))
+        chances = self._chances(self._ranker, questions, np.concatenate([retrieved, shown], axis=1))
+        return retrieved, chances[:, : retrieved.shape[1]], chances[:, retrieved.shape[1] :]
+
     def _users(self, transform: UserTransform, questions: Questions) -> Encoded:
         users = transform.transform(questions.table)
         return users if self._hidden is None else hide_users(users, self._hidden, transform)
@@ -117,22 +130,25 @@ class Stages:
 
     def _rank(self, ranker: Ranker, questions: Questions, retrieved: Positions, scored: Positions) -> Answer:
         """The candidates in the ranker's order, and its probabilities."""
+        width = retrieved.shape[1]
+        chance = self._chances(ranker, questions, np.concatenate([retrieved, scored], axis=1))
+        among = np.where(retrieved == UNKNOWN, -1.0, chance[:, :width])
+        order = np.argsort(-among, axis=1, kind="stable")
+        return Answer(np.take_along_axis(retrieved, order, axis=1), chance[:, width:], calibrated=True)
+
+    def _chances(self, ranker: Ranker, questions: Questions, items: Positions) -> Floats:
+        """The ranker's probabilities of items [R, N], float32 [R, N]; those at -1 say nothing."""
         users = self._users(ranker.user_transform, questions)
         context = ranker.context_transform.transform(questions.table)
         if self._hidden is not None:
             context = hide_context(context, self._hidden)
-        ranked = np.full_like(retrieved, UNKNOWN)
-        scores = np.empty(scored.shape, np.float32)
-        for start in range(0, len(retrieved), _RANKED_AT_ONCE):
+        chances = np.empty(items.shape, np.float32)
+        for start in range(0, len(items), _RANKED_AT_ONCE):
             part = slice(start, start + _RANKED_AT_ONCE)
-            both = np.concatenate([np.maximum(retrieved[part], 0), scored[part]], axis=1)
-            chance = self._probabilities(ranker.dlrm, users.take(part), context.take(part), both)
-            width = retrieved.shape[1]
-            among = np.where(retrieved[part] == UNKNOWN, -1.0, chance[:, :width])
-            order = np.argsort(-among, axis=1, kind="stable")
-            ranked[part] = np.take_along_axis(retrieved[part], order, axis=1)
-            scores[part] = chance[:, width:]
-        return Answer(ranked, scores, calibrated=True)
+            chances[part] = self._probabilities(
+                ranker.dlrm, users.take(part), context.take(part), np.maximum(items[part], 0)
+            )
+        return chances
 
     def _probabilities(self, dlrm: Dlrm, user: Encoded, context: Encoded, items: Positions) -> Floats:
         """The ranker on B rows and items [B, N] → float32 [B, N]."""

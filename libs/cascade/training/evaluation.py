@@ -24,7 +24,7 @@ from cascade.data.contract import Dataset
 from cascade.features.item_table import ItemTable
 from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
 from cascade.models.two_tower import CandidateTower
-from cascade.training.ablation import GROUPS, Group
+from cascade.training.ablation import GROUPS, Group, is_inert
 from cascade.training.answers import CASCADE, NEGATIVES, ORACLE, TWO_TOWER, Answer, Others, Stages, negatives_of
 from cascade.training.baselines import Met
 from cascade.training.bootstrap import REPLICATES, Bootstrap
@@ -194,7 +194,11 @@ class _Run:
         draws = Bootstrap(ground.user, self.scope.replicates, self.seed) if self.scope.replicates else None
         everything = np.ones(count, bool)
         found = []
+        users = self.ranker.user_transform.transform(asked.table)
+        context = self.ranker.context_transform.transform(asked.table)
         for group in GROUPS:
+            if is_inert(group, self.ranker.items, users, context, self.ranker.user_transform):
+                continue  # the folder has none of it
             tell(f"without {group.name}")
             answers = self._stages(group, tower).answers(asked, scored)
             for name, answer in answers.items():
@@ -257,12 +261,12 @@ class _Run:
 
 
 def _content(items: ItemTable) -> NDArray[np.float32]:
-    """What items look like and say, and their categories where they say nothing, float32 [I, D]."""
+    """What items look like and say, or else their categories, float32 [I, D]; D is 0 where there is neither."""
     content = np.concatenate([items.image, items.text], axis=1)
     if content.any():
         return content
     l1 = items.categorical[:, 1]
-    return np.eye(int(l1.max()) + 1, dtype=np.float32)[l1]
+    return np.eye(int(l1.max()) + 1, dtype=np.float32)[l1] if l1.any() else content[:, :0]
 
 
 def _met(dataset: Dataset, days: Sequence[dt.date], written: Path | None, items: ItemTable) -> Met:

@@ -36,7 +36,7 @@ class Ground:
 
     item, user: int [R], the one right item and a number for the user of each row
     shares: float64 [I], the share of users who met an item in training
-    vectors: float [I, D], what items look like and say
+    vectors: float [I, D], what items look like and say; D is 0 where that is not known
     oracle: int [R, 10] the oracle's best; None without one
     """
 
@@ -71,7 +71,8 @@ def measure(answer: Answer, ground: Ground) -> Measured:
         among = (answer.ranked[:, :, None] == ground.oracle[:, None, :]) & (ground.oracle >= 0)[:, None, :]
         by_row["oracle_top10"] = among.any(axis=1).sum(axis=1) / np.maximum((ground.oracle >= 0).sum(axis=1), 1)
     by_row["novelty@10"] = metrics.novelty(top, ground.shares)
-    by_row["diversity@10"] = metrics.intra_list_diversity(top, ground.vectors)
+    if ground.vectors.shape[1]:
+        by_row["diversity@10"] = metrics.intra_list_diversity(top, ground.vectors)
     return Measured(by_row, answer)
 
 

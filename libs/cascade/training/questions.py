@@ -116,7 +116,14 @@ class Questions:
 
         items: the catalog's item_id and category_l1; weights: for the top category of those events
         """
-        history = self.history.last(events)
+        table = self.table
+        for name in ("user_id", "age", "gender"):
+            table = _put(table, name, [None] * len(self))
+        return Questions(table, self.item, self.history.last(events)).with_top_category(items, weights)
+
+    def with_top_category(self, items: pa.Table, weights: EventWeights) -> Questions:
+        """The same rows with the top category that their histories give."""
+        history = self.history
         category = dict(zip(*(items.column(name).to_pylist() for name in ("item_id", "category_l1")), strict=True))
         top: list[str | None] = []
         moments = self.table.column("timestamp").to_pylist()
@@ -126,14 +133,14 @@ class Questions:
                 for e in range(start, end)
             )
             top.append(top_category_of(known, at, weights))
-        changed = {"user_id": None, "age": None, "gender": None, "top_category": top}
-        table = self.table
-        for name, values in changed.items():
-            place = table.schema.get_field_index(name)
-            kind = table.schema.field(name).type
-            column = pa.nulls(len(self), kind) if values is None else pa.array(values, kind)
-            table = table.set_column(place, table.schema.field(name), column)
-        return Questions(table, self.item, history)
+        return replace(self, table=_put(self.table, "top_category", top))
+
+
+def _put(table: pa.Table, name: str, values: Sequence[str | None]) -> pa.Table:
+    """The table with a column's values replaced."""
+    place = table.schema.get_field_index(name)
+    field = table.schema.field(name)
+    return table.set_column(place, field, pa.array(values, field.type))
 
 
 def ask(
@@ -167,10 +174,10 @@ def ask(
     if len(known) > max_rows:
         known = np.sort(np.random.default_rng(seed).choice(known, max_rows, replace=False))
     rows = table.take(pa.array(known))
-    return Questions(rows, positions[known], _history(dataset, rows, items)), dropped
+    return Questions(rows, positions[known], history_of(dataset, rows, items)), dropped
 
 
-def _history(dataset: Dataset, rows: pa.Table, items: ItemTable) -> History:
+def history_of(dataset: Dataset, rows: pa.Table, items: ItemTable) -> History:
     """What each row's user met strictly before its moment, over all earlier days of the dataset."""
     users = pc.unique(rows.column("user_id"))
     latest = int(pc.max(rows.column("timestamp")).as_py())

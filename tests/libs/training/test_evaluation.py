@@ -3,106 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import pytest
 
-from cascade.data.contract import Dataset
-from cascade.data.generator import SIZES, Shop, generate
 from cascade.features.item_table import ItemTable
 from cascade.features.point_in_time import training_rows
-from cascade.features.training_set import TrainingSet
-from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
-from cascade.index import CandidateIndex, ExactIndex
-from cascade.models import Dlrm, DlrmConfig, QueryTower, TwoTowerConfig
-from cascade.models.two_tower import CandidateTower
+from cascade.index import ExactIndex
 from cascade.training.ablation import GROUPS
 from cascade.training.contestants import ALL_BASELINES
-from cascade.training.dlrm_training import DlrmTraining, train_dlrm
 from cascade.training.errors import EvaluationError
 from cascade.training.evaluation import ALL, CASCADE, COLD, ITEM_KNN, ORACLE, POPULARITY, TWO_TOWER, Scope, evaluate
-from cascade.training.loop import LoopConfig
 from cascade.training.report import LIST_METRICS, METRICS, EvaluationReport
 from cascade.training.slices import FOUND, KNOWN_ITEMS
-from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
 
 
-@dataclass(frozen=True)
-class Retrieval:
-    user_transform: UserTransform
-    query_tower: QueryTower
-    index: CandidateIndex
-    item_ids: list[str]
-
-
-@dataclass(frozen=True)
-class Ranker:
-    user_transform: UserTransform
-    context_transform: ContextTransform
-    items: ItemTable
-    dlrm: Dlrm
-
-
-@dataclass(frozen=True)
-class Built:
-    dataset: Dataset
-    shop: Shop
-    retrieval: Retrieval
-    ranker: Ranker
-    tower: CandidateTower
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Built:
-    root = tmp_path_factory.mktemp("shop")
-    shop = generate(root / "data", SIZES["tiny"])
-    dataset = Dataset(root / "data")
-    days = dataset.days()[:4]
-    training_rows(dataset, days, root / "rows.parquet")
-    interactions, items = dataset.interactions(days), dataset.items()
-    users = dataset.users()
-    users = users.filter(pc.is_in(users.column("user_id"), pc.unique(interactions.column("user_id"))))
-    user = UserTransform.fit(users, pc.unique(items.column("category_l1")).to_pylist())
-    item = ItemTransform.fit(items, pc.unique(interactions.column("item_id")).to_pylist())
-    context = ContextTransform.fit(interactions)
-    # content: which category an item is of
-    l1 = np.unique(items.column("category_l1").to_pylist(), return_inverse=True)[1]
-    content = np.eye(64, dtype=np.float32)[l1 % 64]
-    table = ItemTable.build(items, item, content, content)
-    rows = TrainingSet.build(root / "rows.parquet", user, context, table)
-    towers, _ = train_two_tower(
-        rows,
-        None,
-        table,
-        TwoTowerConfig(user.cardinalities, 1, item.cardinalities, 1),
-        TwoTowerTraining(loop=LoopConfig(epochs=4, batch=256)),
-        threads=1,
-    )
-    dlrm, _ = train_dlrm(
-        rows,
-        None,
-        table,
-        DlrmConfig(user.cardinalities, item.cardinalities, context.cardinalities, 1, 1, 4),
-        DlrmTraining(loop=LoopConfig(epochs=2, batch=256)),
-        threads=1,
-    )
-    # The index holds the catalog backwards: evaluation must not confuse the two orders.
-    vectors = towers.candidate.predict(table.categorical, table.continuous, table.image, table.text)[::-1]
-    index = ExactIndex(vectors)
-    index.source = towers.candidate.fingerprint()
-    return Built(
-        dataset,
-        shop,
-        Retrieval(user, towers.query, index, table.item_ids[::-1]),
-        Ranker(user, context, table, dlrm),
-        towers.candidate,
-    )
-
-
-def run(built: Built, **options) -> EvaluationReport:
+def run(built, **options) -> EvaluationReport:
     days = built.dataset.days()
     of_scope = {"max_rows": 300, "candidates": 40, "baselines": ALL_BASELINES, "replicates": 50}
     of_scope |= {name: options.pop(name) for name in list(options) if name in Scope.__dataclass_fields__}
@@ -111,7 +29,7 @@ def run(built: Built, **options) -> EvaluationReport:
 
 
 @pytest.fixture(scope="module")
-def report(built: Built) -> EvaluationReport:
+def report(built) -> EvaluationReport:
     return run(built, new_user_events=(0, 1, 3, 10), ablations=60, tower=built.tower)
 
 
@@ -175,7 +93,7 @@ def test_the_ranker_alone_is_judged_where_retrieval_found_the_item(report: Evalu
     assert report.metric(ORACLE, "oracle_top10") == 1
 
 
-def test_each_group_of_features_is_hidden_in_turn(report: EvaluationReport, built: Built) -> None:
+def test_each_group_of_features_is_hidden_in_turn(report: EvaluationReport, built) -> None:
     losses = {(one.group, one.model, one.metric): one.loss for one in report.ablations}
     assert {group for group, _, _ in losses} == {group.name for group in GROUPS}
     # Retrieval does not read the context, and without the candidate tower nothing of the items.
@@ -216,20 +134,20 @@ def test_a_few_events_let_those_who_read_history_catch_up(report: EvaluationRepo
     assert report.metric(POPULARITY, "ndcg@10", "new users, 10 events") == report.metric(POPULARITY, "ndcg@10")
 
 
-def test_the_same_seed_gives_the_same_report(built: Built, report: EvaluationReport) -> None:
+def test_the_same_seed_gives_the_same_report(built, report: EvaluationReport) -> None:
     again = run(built, new_user_events=(0, 1, 3, 10), ablations=60, tower=built.tower)
     assert again.to_dict() == report.to_dict()
     assert run(built, seed=1, baselines=()).metric(CASCADE, "auc") != report.metric(CASCADE, "auc")
 
 
-def test_the_index_order_does_not_matter(built: Built, report: EvaluationReport) -> None:
+def test_the_index_order_does_not_matter(built, report: EvaluationReport) -> None:
     table = built.ranker.items
     forwards = np.stack([built.retrieval.index.reconstruct(n) for n in range(len(table))])[::-1]
     other = replace(built, retrieval=replace(built.retrieval, index=ExactIndex(forwards), item_ids=table.item_ids))
     assert run(other, baselines=()).metric(TWO_TOWER, "recall@10") == report.metric(TWO_TOWER, "recall@10")
 
 
-def test_seen_items_can_be_left_out(built: Built, report: EvaluationReport) -> None:
+def test_seen_items_can_be_left_out(built, report: EvaluationReport) -> None:
     without = run(built, exclude_seen=True, baselines=(ITEM_KNN,))
     assert without.settings["seen_items"] == "excluded"
     assert report.settings["seen_items"] == "included"
@@ -238,7 +156,7 @@ def test_seen_items_can_be_left_out(built: Built, report: EvaluationReport) -> N
     assert without.metric(ITEM_KNN, "recall@10") > 0
 
 
-def test_without_an_oracle_there_are_no_shares(built: Built) -> None:
+def test_without_an_oracle_there_are_no_shares(built) -> None:
     plain = run(built, oracle=None, baselines=(POPULARITY,))
     assert ORACLE not in {row.model for row in plain.rows}
     assert not any("oracle_share" in row.metrics for row in plain.rows)
@@ -256,7 +174,7 @@ def test_the_report_is_json_and_markdown(report: EvaluationReport) -> None:
         report.metric("nothing", "mrr")
 
 
-def test_days_without_interactions_are_refused(built: Built) -> None:
+def test_days_without_interactions_are_refused(built) -> None:
     days = built.dataset.days()
     table = built.ranker.items
     foreign = ItemTable(
@@ -266,9 +184,7 @@ def test_days_without_interactions_are_refused(built: Built) -> None:
         evaluate(built.dataset, built.retrieval, replace(built.ranker, items=foreign), days[:4], days[4:5])
 
 
-def test_rows_that_were_written_before_are_judged_the_same(
-    built: Built, report: EvaluationReport, tmp_path: Path
-) -> None:
+def test_rows_that_were_written_before_are_judged_the_same(built, report: EvaluationReport, tmp_path: Path) -> None:
     day = built.dataset.days()[4]
     training_rows(built.dataset, [day], tmp_path / "rows.parquet")
     training_rows(built.dataset, built.dataset.days()[:4], tmp_path / "train.parquet")

@@ -23,6 +23,7 @@ app.command()(system.stop)
 app.command()(system.start)
 app.command()(recommend.recommend)
 app.command()(evaluate.evaluate)
+app.command()(evaluate.tune)
 app.add_typer(
     typer.Typer(
         cls=lazy_group("cascade.cli.data"),

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     recent_days: int = Field(
         7, ge=0, description="last days of the shop whose interactions a build puts among users' recent items"
     )
+    training_processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="processes that train a model together, a GPU each where there are any; `auto`: one for each GPU"
+    )
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
     auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
     evaluation_rows: int = Field(3_000, ge=100, description="interactions that an evaluation samples")

@@ -132,6 +132,8 @@ class HistoryEncoder(nn.Module):
         amounts = _amounts(there, history.age)
         if not length or not len(history.vectors):
             nothing = features.new_zeros(rows, self.question.out_features)
+            if self.training:  # a gradient of zero rather than none, which processes that train together wait for
+                nothing = nothing + 0.0 * torch.stack([value.sum() for value in self.parameters()]).sum()
             return torch.cat([nothing, amounts], dim=1)
         tokens = self.token_norm(self.token(history.vectors) + self.event(history.types))  # [P, H]
         place = history.token.clamp_min(0)

@@ -21,10 +21,12 @@ from cascade.models.two_tower import QueryTower, TwoTower
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_training import DlrmObjective, DlrmTraining
 from cascade.training.errors import TrainingInputError
+from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
 from cascade.training.negatives import item_frequency
 from cascade.training.query_rows import QueryRows
+from cascade.training.ranks import current
 from cascade.training.rows import IntArray, data_summary, require_trainable
 from cascade.training.two_tower_training import SAMPLERS, TwoTowerTraining
 
@@ -77,6 +79,7 @@ class QueryObjective:
         self._frequency = item_frequency(rows.item_position, len(items))
         self._sample = SAMPLERS[training.negatives]
         self._query = QueryRows(rows, model.config, training, device)
+        self._ranks = current()
         self.query = model.query.to(device)
         self.softmax = SampledSoftmax(Temperature(training.temperature, learned=False)).to(device)
 
@@ -93,19 +96,20 @@ class QueryObjective:
     def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
         """The softmax loss of these rows' items among the batch's."""
         candidates = self._sample(self._rows.item_position[rows].astype(np.int64), self._frequency)  # N columns
-        features, tokens = self._query.features(rows, rng), self._query.tokens(rows, rng)
+        mine = self._ranks.share(len(rows))
+        features, tokens = self._query.features(rows, rng, mine), self._query.tokens(rows, rng, mine)
         history = None if tokens is None else tokens.tensors(self._vectors[self._int(tokens.items)], self._device)
         queries = self.query(*features, history)  # [B, D]
         items = self._int(candidates.items)
         loss: Tensor = self.softmax(
             queries,
             self._vectors[items],
-            self._int(candidates.target),
+            self._int(candidates.target[mine]),
             torch.from_numpy(candidates.log_q).to(self._device),
             items if candidates.repeated else None,
-            self._query.met(rows, candidates.items, candidates.target, len(self._vectors)),
+            self._query.met(rows[mine], candidates.items, candidates.target[mine], len(self._vectors)),
         )
-        return loss
+        return loss * self._ranks.weight(len(queries), len(rows))
 
     def validation_loss(self) -> float | None:
         """None: the gates judge, on rows that no part of training sees."""
@@ -125,17 +129,34 @@ def fine_tune_two_tower(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[TwoTower, TrainingReport]:
     """A model whose query tower learned from these rows; its candidate tower is the one given, to the bit.
 
     `model` is the predecessor and is left as it is. checkpoint_dir: lets an interrupted fine-tuning continue.
-    Raises TrainingInputError, TrainingDivergedError, CheckpointError.
+    processes: that many train together (`ranks`).
+    Raises TrainingInputError, TrainingDivergedError, CheckpointError, TrainingProcessError.
     """
     training = training or FineTuning().two_tower
     require_trainable(rows, items)
     if training.negatives not in SAMPLERS:
         raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    if processes > 1:
+        return together(
+            fine_tune_two_tower,
+            processes,
+            TwoTower,
+            model,
+            rows,
+            items,
+            training,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     frozen = model.candidate.fingerprint()
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -170,15 +191,32 @@ def fine_tune_dlrm(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 2,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[Dlrm, TrainingReport]:
     """A ranker that learned from these rows, all of it; `model` is the predecessor and is left as it is.
 
-    unclicked: real impressions without a click, as in the full training. checkpoint_dir: as above.
-    Raises TrainingInputError, TrainingDivergedError, CheckpointError.
+    unclicked: real impressions without a click, as in the full training. checkpoint_dir, processes: as above.
+    Raises TrainingInputError, TrainingDivergedError, CheckpointError, TrainingProcessError.
     """
     training = training or FineTuning().dlrm
     require_trainable(rows, items)
+    if processes > 1:
+        return together(
+            fine_tune_dlrm,
+            processes,
+            Dlrm,
+            model,
+            rows,
+            items,
+            training,
+            unclicked=unclicked,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tuned = Dlrm(model.config)

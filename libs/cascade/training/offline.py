@@ -25,7 +25,14 @@ from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking
 from cascade.features.point_in_time import training_rows
 from cascade.features.source import QueryLimits
-from cascade.features.spec import CONTEXT_CONTINUOUS, EMBEDDING_DIM, ITEM_CONTINUOUS, USER_CONTINUOUS
+from cascade.features.spec import (
+    CONTEXT_CONTINUOUS,
+    EMBEDDING_DIM,
+    ITEM_CONTINUOUS,
+    OOV,
+    USER_CATEGORICAL,
+    USER_CONTINUOUS,
+)
 from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
@@ -50,8 +57,7 @@ EVALUATE_SHARE = 0.1
 MIN_PICTURES = 32
 """Fewer pictures with texts than this teach a CLIP nothing."""
 JUDGED_SHARE = 0.05
-"""The last part of the training rows, of which every second row judges epochs instead of being learned."""
-JUDGED_AT_MOST = 20_000
+"""The last part of the training rows, in which half of the users judge epochs instead of being learned from."""
 TWO_TOWER_ROWS, DLRM_ROWS = 3_000_000, 1_000_000
 """Rows that a training meets, repeats counted, where the data is small: the more passes. Early stopping ends them."""
 MOST_EPOCHS = 30
@@ -356,11 +362,18 @@ def _last_of_users(table: pa.Table) -> NDArray[np.bool_]:
 
 
 def _judged(rows: TrainingSet, seed: int) -> tuple[TrainingSet, TrainingSet]:
-    """Rows to learn from, and to judge epochs by: a seeded half of the latest JUDGED_SHARE."""
+    """Rows to learn from, and to judge epochs by: what a seeded half of the users did in the latest JUDGED_SHARE.
+
+    As `validation.hold_out` does for a last day; a day of a sparse data set may hold a handful of rows. Whole users,
+    because rows of one visit resemble each other.
+    """
     order = np.argsort(rows.timestamp, kind="stable")
     late = order[len(order) - int(len(order) * JUDGED_SHARE) :]
-    count = min(len(late) // 2, JUDGED_AT_MOST)
-    judged = np.sort(np.random.default_rng(seed).choice(late, count, replace=False)) if count else late[:0]
+    users = rows.user.categorical[late, USER_CATEGORICAL.index("user_id")]
+    rng = np.random.default_rng(seed)
+    chosen = rng.random(int(users.max(initial=OOV)) + 1) < 0.5
+    alone = rng.random(len(late)) < 0.5  # rows without a known user: nothing of them can be learned by heart
+    judged = np.sort(late[np.where(users == OOV, alone, chosen[users])])
     learned = np.ones(len(rows), bool)
     learned[judged] = False
     return rows.take(np.flatnonzero(learned)), rows.take(judged)

@@ -31,7 +31,7 @@ from cascade.features.transforms import ContextTransform, ItemTransform, UserTra
 from cascade.models.history import HistoryArrays, HistoryTensors
 from cascade.models.two_tower import Mode, QueryTower, TwoTowerConfig
 from cascade.training.errors import TrainingInputError
-from cascade.training.rows import IntArray, drop_users, unknown_user
+from cascade.training.rows import ALL, IntArray, drop_users, unknown_user
 
 if TYPE_CHECKING:
     from cascade.training.two_tower_training import TwoTowerTraining
@@ -102,8 +102,11 @@ class QueryRows:
         self._rows, self._config, self._training, self._device = rows, config, training, device
         self._unknown = unknown_user(rows.user)
 
-    def features(self, rows: IntArray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """What the query tower takes beside histories, int [B, C] and float [B, F], some of it hidden."""
+    def features(self, rows: IntArray, rng: np.random.Generator, only: slice = ALL) -> tuple[Tensor, Tensor]:
+        """What the query tower takes beside histories, int [B, C] and float [B, F], some of it hidden.
+
+        only: the rows that are wanted; random numbers are drawn for all, so that they do not depend on it.
+        """
         training = self._training
         user = drop_users(
             self._rows.user.take(rows), training.user_id_dropout, training.user_dropout, self._unknown, rng
@@ -114,10 +117,13 @@ class QueryRows:
             categorical = moment.categorical.copy()
             categorical[rng.random(len(rows)) < training.device_dropout, _DEVICE] = OOV
             context = Encoded(categorical, moment.continuous)
-        return self._tensors(query_features(self._config.mode, user, context))
+        return self._tensors(query_features(self._config.mode, user, context).take(only))
 
-    def tokens(self, rows: IntArray, rng: np.random.Generator) -> Tokens | None:
-        """The rows' histories, some of them gone, shortened to their newest events, or with holes; None: not read."""
+    def tokens(self, rows: IntArray, rng: np.random.Generator, only: slice = ALL) -> Tokens | None:
+        """The rows' histories, some of them gone, shortened to their newest events, or with holes; None: not read.
+
+        only: as above; the distinct events are all rows'.
+        """
         histories, training = self._histories(), self._training
         if histories is None:
             return None
@@ -131,7 +137,8 @@ class QueryRows:
         hidden = np.arange(length) >= kept[:, None]
         if training.event_dropout:
             hidden |= rng.random(items.shape) < training.event_dropout
-        return _distinct(np.where(hidden, -1, items), types, ages)
+        tokens = _distinct(np.where(hidden, -1, items), types, ages)
+        return replace(tokens, token=tokens.token[only], ages=tokens.ages[only])
 
     def met(self, rows: IntArray, columns: IntArray, target: IntArray, items: int) -> Tensor | None:
         """bool [B, N]: columns whose item a row's user met among the latest events, but the row's own.

@@ -17,10 +17,12 @@ from cascade.models.history import HistoryTensors
 from cascade.models.two_tower import TwoTower, TwoTowerConfig
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.errors import TrainingInputError
+from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
 from cascade.training.negatives import CandidateSampler, in_batch_items, in_batch_rows, item_frequency
 from cascade.training.query_rows import QueryRows, Tokens
+from cascade.training.ranks import current
 from cascade.training.rows import IntArray, ItemTensors, data_summary, require_trainable, sample_rows
 
 SAMPLERS: dict[str, CandidateSampler] = {"items": in_batch_items, "rows": in_batch_rows}
@@ -82,6 +84,7 @@ class TwoTowerObjective:
         self._query = QueryRows(train, model.config, training, device)
         self._judged = None if self._validation is None else QueryRows(self._validation, model.config, training, device)
         self._seed = seed
+        self._ranks = current()
 
     @property
     def module(self) -> nn.Module:
@@ -97,24 +100,26 @@ class TwoTowerObjective:
         """The softmax loss of these rows' items among the batch's."""
         positives = self._train.item_position[rows].astype(np.int64)  # [B]
         candidates = self._sample(positives, self._frequency)  # N columns
-        features, tokens = self._query.features(rows, rng), self._query.tokens(rows, rng)
+        mine = self._ranks.share(len(rows))
+        features, tokens = self._query.features(rows, rng, mine), self._query.tokens(rows, rng, mine)
         # The candidate tower runs over each item of the batch once, as candidate and as event, however often it is met.
         met = candidates.items if tokens is None else np.concatenate([candidates.items, tokens.items])
         distinct, place = np.unique(met, return_inverse=True)
-        item = self._items.take(distinct, self._training.item_id_dropout, rng)
-        every = self.model.candidate(*item).index_select(0, self._int(place))
+        part = self._ranks.part(len(distinct))
+        item = self._items.take(distinct, self._training.item_id_dropout, rng, part.at)
+        every = self._ranks.gathered(self.model.candidate(*item), len(distinct)).index_select(0, self._int(place))
         vectors = every[: len(candidates.items)]  # [N, D]
         history = None if tokens is None else tokens.tensors(every[len(candidates.items) :], self._device)
         queries = self.model.query(*features, history)  # [B, D]
         loss: Tensor = self.softmax(
             queries,
             vectors,
-            self._int(candidates.target),
+            self._int(candidates.target[mine]),
             torch.from_numpy(candidates.log_q).to(self._device),
             self._int(candidates.items) if candidates.repeated else None,
-            self._query.met(rows, candidates.items, candidates.target, self._items.count),
+            self._query.met(rows[mine], candidates.items, candidates.target[mine], self._items.count),
         )
-        return loss
+        return loss * self._ranks.weight(len(queries), len(rows))
 
     def validation_loss(self) -> float | None:
         """The cross-entropy of held-out rows' items among the catalog's (or a fixed sample of a large one)."""
@@ -169,18 +174,36 @@ def train_two_tower(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[TwoTower, TrainingReport]:
     """Train both towers from the start; the model comes back on the CPU, with its lineage set.
 
     validation_rows: judge each epoch, for early stopping. checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
-    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
+    processes: that many train together, each with a GPU where there is one (`ranks`).
+    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError, TrainingProcessError.
     """
     training = training or TwoTowerTraining()
     require_trainable(train_rows, items)
     if training.negatives not in SAMPLERS:
         raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    if processes > 1:
+        return together(
+            train_two_tower,
+            processes,
+            TwoTower,
+            train_rows,
+            validation_rows,
+            items,
+            network,
+            training,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TwoTower(network)

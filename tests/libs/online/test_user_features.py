@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,6 +71,13 @@ async def test_an_interaction_is_read_by_the_next_request(redis_url: str, feast_
     finally:
         await features.close()
         await client.aclose()
+
+
+def test_a_service_reads_them_without_feast() -> None:
+    """Importing Feast takes seconds; the gateway's extra does not hold it."""
+    program = "import sys, services.gateway.app; print({'feast', 'pandas', 'google.protobuf'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "set()"
 
 
 async def test_without_a_registry_or_a_server(tmp_path: Path, feast_registry: Path) -> None:

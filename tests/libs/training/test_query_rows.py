@@ -117,3 +117,22 @@ def test_met_items_are_not_held_against_a_row_but_its_own_is(make_world) -> None
         expected = np.isin(columns, met[n])
         expected[train.item_position[n]] = False
         np.testing.assert_array_equal(mask[n].numpy(), expected)
+
+
+def test_two_processes_learn_sessions_as_one_does(make_world) -> None:
+    """Random numbers and distinct events are the whole batch's, so that shares of it add up to it."""
+    world, rng = make_world(rows=500), np.random.default_rng(4)
+    train, _ = sessions(world, world.train, rng)
+    later, _ = sessions(world, world.validation, rng)
+    loop = LoopConfig(epochs=2, batch=101, learning_rate=5e-3, patience=None)
+    training = replace(QUICK, loop=loop, exclude_met=True, device_dropout=0.1)
+
+    def run(processes: int):
+        config = of_mode(world, "session")
+        return train_two_tower(train, later, world.items, config, training, seed=3, processes=processes)
+
+    (one, alone), (two, both) = run(1), run(2)
+    np.testing.assert_allclose(both.curve.losses, alone.curve.losses, rtol=5e-4)
+    np.testing.assert_allclose(both.curve.validation_losses, alone.curve.validation_losses, rtol=5e-4)
+    for name, value in one.state_dict().items():
+        np.testing.assert_allclose(two.state_dict()[name], value, atol=5e-3, err_msg=name)

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         "shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder"
     )
     clip_epochs: int | None = Field(None, ge=1, description="epochs of the shop's CLIP; none: the library's default")
+    training_query: Literal["static", "context", "session"] = Field(
+        "session",
+        description="what retrieval's query tower reads: `static` the user's features; `context` also device, hour and "
+        "weekday; `session` also the user's latest 50 interactions",
+    )
     two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     training_rows_at_most: int | None = Field(
@@ -65,6 +70,9 @@ class Settings(BaseSettings):
         description="rows that a full training learns from, over all its epochs; it ends there, even within its first",
     )
     training_threads: int = Field(2, ge=1, description="threads of the CPU that train and judge a model")
+    recent_days: int = Field(
+        7, ge=0, description="last days of the shop whose interactions a build puts among users' recent items"
+    )
     training_processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1, description="processes that train a model together, a GPU each where there are any; `auto`: one for each GPU"
     )

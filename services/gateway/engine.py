@@ -240,6 +240,8 @@ class Recommender:
         if not item_ids:
             return []
         diversity = Diversity(temperature=request.temperature, seed=request.seed) if request.diversity else None
+        if user.recent:  # retrieval alone reads them
+            user = user.model_copy(update={"recent": []})
         track = trace.assigned.of("ranker")
         rank = RankRequest.model_construct(
             user=user, context=context, item_ids=item_ids, k=request.k, diversity=diversity, track=track

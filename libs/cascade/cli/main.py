@@ -23,6 +23,7 @@ app.command()(system.stop)
 app.command()(system.start)
 app.command()(recommend.recommend)
 app.command()(evaluate.evaluate)
+app.command()(evaluate.tune)
 app.command()(capacity.capacity)
 app.add_typer(
     typer.Typer(

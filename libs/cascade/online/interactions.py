@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, cast
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from cascade.api.common import recent_parts
 from cascade.features.spec import NEGATIVE_EVENT_TYPES
 from cascade.online import keys
 from cascade.online.bloom import PositionTable
@@ -113,8 +114,7 @@ class RecentItem(NamedTuple):
     @staticmethod
     def parts(entry: str) -> tuple[int, str, str]:
         """The same as a plain tuple, for the features worker, which reads fifty of them for each event."""
-        timestamp, event_type, item_id = entry.split("|", 2)
-        return int(timestamp), event_type, item_id
+        return recent_parts(entry)
 
 
 class Reader(Protocol):

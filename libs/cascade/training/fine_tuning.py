@@ -25,8 +25,9 @@ from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
 from cascade.training.negatives import item_frequency
+from cascade.training.query_rows import QueryRows
 from cascade.training.ranks import current
-from cascade.training.rows import IntArray, data_summary, drop_users, require_trainable, unknown_user
+from cascade.training.rows import IntArray, data_summary, require_trainable
 from cascade.training.two_tower_training import SAMPLERS, TwoTowerTraining
 
 
@@ -72,12 +73,12 @@ class QueryObjective:
         training: TwoTowerTraining,
         device: torch.device,
     ) -> None:
-        self._rows, self._training, self._device = rows, training, device
+        self._rows, self._device = rows, device
         vectors = model.candidate.predict(items.categorical, items.continuous, items.image, items.text)
         self._vectors = torch.from_numpy(vectors).to(device)  # [I, D]
         self._frequency = item_frequency(rows.item_position, len(items))
         self._sample = SAMPLERS[training.negatives]
-        self._unknown = unknown_user(rows.user)
+        self._query = QueryRows(rows, model.config, training, device)
         self._ranks = current()
         self.query = model.query.to(device)
         self.softmax = SampledSoftmax(Temperature(training.temperature, learned=False)).to(device)
@@ -95,15 +96,10 @@ class QueryObjective:
     def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
         """The softmax loss of these rows' items among the batch's."""
         candidates = self._sample(self._rows.item_position[rows].astype(np.int64), self._frequency)  # N columns
-        training = self._training
-        user = drop_users(
-            self._rows.user.take(rows), training.user_id_dropout, training.user_dropout, self._unknown, rng
-        )
         mine = self._ranks.share(len(rows))
-        queries = self.query(
-            torch.from_numpy(user.categorical[mine]).to(self._device),
-            torch.from_numpy(user.continuous[mine]).to(self._device),
-        )  # [B, D]
+        features, tokens = self._query.features(rows, rng, mine), self._query.tokens(rows, rng, mine)
+        history = None if tokens is None else tokens.tensors(self._vectors[self._int(tokens.items)], self._device)
+        queries = self.query(*features, history)  # [B, D]
         items = self._int(candidates.items)
         loss: Tensor = self.softmax(
             queries,
@@ -111,6 +107,7 @@ class QueryObjective:
             self._int(candidates.target[mine]),
             torch.from_numpy(candidates.log_q).to(self._device),
             items if candidates.repeated else None,
+            self._query.met(rows[mine], candidates.items, candidates.target[mine], len(self._vectors)),
         )
         return loss * self._ranks.weight(len(queries), len(rows))
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cascade.features.columns import require_columns, seconds_of_column
 from cascade.features.errors import FeatureInputError
-from cascade.features.spec import EVENT_TYPE_ROWS, HISTORY_LENGTH, OOV
+from cascade.features.spec import DEFAULT_EVENT_TYPE, EVENT_TYPE_ROWS, HISTORY_LENGTH, OOV
 
 if TYPE_CHECKING:
     from cascade.features.source import InteractionSource
@@ -208,7 +208,7 @@ def _events(users: pa.Array, source: InteractionSource, items: pa.Array, days: I
     known = set(source.days())
     for day in sorted(known if days is None else known & set(days)):
         for path in source.interaction_files([day]):
-            table = pq.read_table(path, columns=list(_COLUMNS), partitioning=None)
+            table = _read(path)
             code = pc.index_in(table.column("user_id").cast(pa.string()), users)
             mine = pc.is_valid(code)
             table, code = table.filter(mine), code.filter(mine)
@@ -231,6 +231,16 @@ def _events(users: pa.Array, source: InteractionSource, items: pa.Array, days: I
     )
     order = np.lexsort((kind, item, timestamp, user))
     return _Events(user[order], item[order], kind[order], timestamp[order])
+
+
+def _read(path: Path) -> pa.Table:
+    """A file's columns; without event types every event is of the default one."""
+    with pq.ParquetFile(path) as file:
+        there = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        table = file.read(columns=there)
+    if "event_type" not in there:
+        table = table.append_column("event_type", pa.repeat(pa.scalar(DEFAULT_EVENT_TYPE), len(table)))
+    return table
 
 
 def _key(user: NDArray[np.integer], timestamp: NDArray[np.int64]) -> NDArray[np.int64]:

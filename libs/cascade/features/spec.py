@@ -30,6 +30,9 @@ CONTEXT_CONTINUOUS = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 TOP_CATEGORY_WINDOW_S = 24 * 3600
 """How far back `top_category` looks, in seconds before the moment it describes."""
 
+DEFAULT_EVENT_TYPE = "view"
+"""What an interaction is where its table has no event types."""
+
 NEGATIVE_EVENT_TYPES = ("not_interested",)
 """Interactions that say no: they hide the item and weigh against its category, and are no example to train towards."""
 

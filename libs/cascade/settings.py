@@ -19,6 +19,7 @@ REDIS_HOST = "127.0.0.1"
 """Where the Redis that Cascade starts listens, whatever `host` is: it asks for no password."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class Settings(BaseSettings):
@@ -100,6 +101,47 @@ class Settings(BaseSettings):
     gate_calibration_tolerance: float = Field(0.01, ge=0, description="how much higher the calibration error may be")
     retrain_evaluation_days: int = Field(
         1, ge=1, description="last complete days that a full retrain evaluates on; it trains on all before"
+    )
+
+    # Canary: how a new model is led from few users to all
+    canary_steps: Annotated[list[Percent], Field(min_length=1)] = Field(
+        [1.0, 5.0, 25.0, 100.0], description="shares of the users that the canary gets, in percent, one after another"
+    )
+    canary_pause_s: float = Field(600.0, ge=0, description="shortest time of a step")
+    canary_look_s: float = Field(10.0, gt=0, description="time between looks at the evidence")
+    canary_limit_s: float = Field(14_400.0, gt=0, description="longest time of a step that gathers too little evidence")
+    canary_at_limit: Literal["abort", "hold"] = Field(
+        "abort", description="what then: back to stable, or the share stays, unwatched, until somebody decides"
+    )
+    canary_false_alarms: float = Field(
+        0.01, gt=0, lt=1, description="chance that a canary which is not worse is aborted, over all its looks together"
+    )
+    canary_min_alarm: int = Field(
+        20, ge=1, description="outcomes of the canary that a signal needs before it may find it worse"
+    )
+    canary_min_calls: int = Field(500, ge=1, description="calls to the canary before a step may end well")
+    canary_min_users: int = Field(
+        500, ge=1, description="users shown a list, on either track, before the last step below 100 % may end well"
+    )
+    canary_error_tolerance: float = Field(
+        0.005, ge=0, lt=1, description="how much higher its share of failed calls may be"
+    )
+    canary_degraded_tolerance: float = Field(0.01, ge=0, lt=1, description="likewise of lists made without a stage")
+    canary_slow_tolerance: float = Field(
+        0.01, ge=0, lt=1, description="likewise of calls slower than stable's p99 times the factor"
+    )
+    canary_slow_factor: float = Field(1.25, ge=1, description="that factor")
+    canary_click_tolerance: float = Field(
+        0.05, ge=0, lt=1, description="how much lower its click-through may be, as a share of stable's"
+    )
+    canary_click_wait_s: float = Field(
+        30.0, ge=0, description="time a list waits for its click; with a look below CASCADE_FEATURES_ATTRIBUTION_S"
+    )
+    canary_gateways: str | None = Field(
+        None, description="URLs of the gateways whose metrics tell, commas between; none: that of the local run"
+    )
+    canary_prometheus: str | None = Field(
+        None, description="URL of a Prometheus that scrapes the gateways, asked instead; none: they are asked"
     )
 
     # On a cluster

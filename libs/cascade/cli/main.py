@@ -41,3 +41,11 @@ app.add_typer(
     ),
     name="models",
 )
+app.add_typer(
+    typer.Typer(
+        cls=lazy_group("cascade.cli.canary"),
+        help="Canary of a model: start, status, judge, promote, abort. Example: cascade canary start ranker",
+        no_args_is_help=True,
+    ),
+    name="canary",
+)

@@ -129,7 +129,7 @@ def replicated(loss: nn.Module, tables: Sequence[nn.Parameter]) -> nn.Module:
     apart = {id(table) for table in tables}
     names = [name for name, value in loss.named_parameters() if id(value) in apart]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(loss, names)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(loss, broadcast_buffers=False)
+    return DistributedDataParallel(loss, forward_sync_buffers=False)
 
 
 def share_rows(tables: Sequence[nn.Parameter], ranks: Ranks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from cascade.cli import app
 from cascade.data.contract import Dataset
 from cascade.data.generator import SIZES, generate
 from cascade.training.errors import EvaluationError
-from cascade.training.offline import CachedDataset, Content, prepare
+from cascade.training.loop import LoopConfig
+from cascade.training.offline import CachedDataset, Content, _enough, prepare
 from cascade.training.parameters import Parameters
 from cascade.training.tuning import tune
 
@@ -157,3 +159,14 @@ def test_the_search_begins_with_the_defaults_and_looks_at_no_evaluation_row(
     best = max(trial.ndcg_at_10 for trial in more.trials if trial.model == "dlrm")
     assert best >= more.trials[2].ndcg_at_10
     assert Parameters.from_dict(more.parameters)
+
+
+def test_small_data_gets_more_passes_and_large_data_ends() -> None:
+    loop = LoopConfig(epochs=5, patience=1)
+    small = _enough(loop, 50_000, 1_000_000, 2_000_000)
+    assert (small.epochs, small.patience) == (20, 2)
+    assert _enough(loop, 1_000, 1_000_000, 2_000_000).epochs == 30
+    large = _enough(loop, 1_000_000, 1_000_000, 2_000_000)
+    assert (large.epochs, large.patience, large.rows_at_most) == (5, 1, 2_000_000)
+    assert large.steps(1_000_000)[1] * large.batch <= 2_010_000
+    assert _enough(replace(loop, rows_at_most=10_000), 1_000_000, 1_000_000, 2_000_000).rows_at_most == 10_000

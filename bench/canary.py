@@ -62,18 +62,31 @@ def tell(report: Report, shop: CanaryShop, courses: dict[str, tuple[Course, Stea
     )
     report.table(
         (
-            "version", "ended", "at", "after", "why", "gateways off in", "lists", "failed or degraded",
+            "version",
+            "ended",
+            "at",
+            "after",
+            "why",
+            "gateways off in",
+            "lists",
+            "failed or degraded",
             "of the canary's users",
-        ),  # fmt: skip
+        ),
         [
             (
-                name, course.ending.state, f"{course.ending.record.percent:g} %", f"{course.seconds:.0f} s",
-                course.ending.reason.split("; a false alarm")[0], f"{course.off_s:.1f} s", f"{len(course.answers):,}",
-                course.faults, course.harmed,
+                name,
+                course.ending.state,
+                f"{course.ending.record.percent:g} %",
+                f"{course.seconds:.0f} s",
+                course.ending.reason.split("; a false alarm")[0],
+                f"{course.off_s:.1f} s",
+                f"{len(course.answers):,}",
+                course.faults,
+                course.harmed,
             )
             for name, (course, _) in courses.items()
         ],
-    )  # fmt: skip
+    )
     for name, (course, steady) in courses.items():
         right = course.ending.state == WANTED[name] or course.ending.reason.startswith(WANTED[name])
         report.figure(f"{name}.right", float(right), "", at_least=1, note=f"ended by {WANTED[name]}")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+import asyncio
 
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from cascade.api.explain import AttributionRequest, AttributionResponse
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.serving.batching import MicroBatcher
+from cascade.serving.reload import BundleHolder
 from cascade.serving.responses import JsonResponse
+from cascade.store.artifacts import RankerArtifacts
 from services.ranker.engine import Ranked
+from services.ranker.explain import attribute
 
 router = APIRouter(prefix="/v1", tags=["ranker"])
 
@@ -30,3 +37,11 @@ async def rank(body: RankRequest, request: Request) -> JsonResponse:
             "timing": {"queue_ms": batched.queue_ms, "compute_ms": batched.compute_ms},
         }
     )
+
+
+@router.post("/attribution", response_model=AttributionResponse, summary="What a click probability is made of")
+async def attribution(body: AttributionRequest, request: Request) -> Response:
+    holder: BundleHolder[RankerArtifacts] = request.app.state.holder
+    # In a thread: lists being ranked do not wait for somebody's curiosity.
+    found = await asyncio.to_thread(attribute, holder.current, body)
+    return Response(found.model_dump_json(), media_type="application/json")

@@ -45,10 +45,12 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
     """The k items this visitor most likely clicks now, met ones left out.
 
     Nothing but `user_id` is required, and the user need not be known: time defaults to now, a missing or unknown device
-    is treated as such. `degraded` names stages that were down or late; the list is there all the same.
+    is treated as such. `degraded` names stages that were down or late; the list is there all the same. `explain` adds
+    every candidate's way through the stages.
     """
     gateway = gateway_of(request)
-    recommender = gateway.shop().recommender
+    shop = gateway.shop()
+    recommender = shop.explainer if body.explain else shop.recommender
     async with gateway.lists.slot():
         return reply(await recommender.recommend(body, current_request_id() or ""))
 

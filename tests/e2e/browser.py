@@ -32,7 +32,18 @@ def faults_of(page: Any) -> list[str]:
     return found
 
 
-def keep_picture(page: Any, name: str, *, whole: bool = False) -> None:
-    """A picture of the page among the artefacts."""
+def keep_picture(page: Any, name: str, *, of: str | None = None, whole: bool = False) -> None:
+    """A picture among the artefacts, once messages are gone and every picture in it is there.
+
+    of: selector of the part that is kept; none: what the window shows, or the `whole` page
+    """
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole, animations="disabled")
+    page.wait_for_function("() => !document.querySelector('#toasts').children.length")
+    # Pictures further down come when they are near.
+    page.eval_on_selector_all("img[loading=lazy]", "all => all.forEach((one) => { one.loading = 'eager'; })")
+    page.wait_for_function("() => [...document.images].every((one) => one.complete)")
+    path = ARTIFACTS / f"{name}.png"
+    if of is None:
+        page.screenshot(path=path, full_page=whole, animations="disabled")
+    else:
+        page.locator(of).screenshot(path=path, animations="disabled")

@@ -194,8 +194,7 @@ def test_a_click_changes_the_list_and_the_page_shows_how(open_shop: Open, way: s
     assert columns.nth(0).locator("li").count() == columns.nth(1).locator("li").count() == 10
     assert columns.nth(0).locator("li.left").count() == columns.nth(1).locator("li.came").count() > 0
     assert faults_of(page) == []
-    page.locator("#change").scroll_into_view_if_needed()
-    keep_picture(page, f"change-{way}")
+    keep_picture(page, f"change-{way}", of="#change")
 
 
 def test_what_is_done_elsewhere_is_seen_too(open_shop: Open, system: Any) -> None:
@@ -279,8 +278,7 @@ def test_the_trace_sums_to_the_list(open_shop: Open, way: str, known_user: str) 
     assert answer["versions"]["ranker"]["version"] in page.locator("[data-stage=ranker]").inner_text()
     assert page.locator("#trace .scatter circle.dot-shown").count() == funnel["shown"]
     assert faults_of(page) == []
-    page.locator("#trace").scroll_into_view_if_needed()
-    keep_picture(page, f"trace-{way}")
+    keep_picture(page, f"trace-{way}", of="#trace")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -379,8 +377,6 @@ def test_the_shop_as_a_whole(open_shop: Open, way: str, known_user: str) -> None
     until(page, "() => [...document.querySelectorAll('#for-you img')].slice(0, 4).every((one) => one.complete)")
     assert faults_of(page) == []
     keep_picture(page, f"shop-{way}")
-    page.locator("#catalog-title").scroll_into_view_if_needed()
-    page.wait_for_timeout(300)  # pictures further down come when they are near
     keep_picture(page, f"shop-whole-{way}", whole=True)
 
 
@@ -393,6 +389,7 @@ def test_live_figures_arrive(open_page: Open, way: str, system: Any) -> None:
     until(page, "() => document.querySelectorAll('#plots svg.lines').length >= 5")
     until(page, "() => /\\d ms/.test(document.querySelectorAll('#plots h3')[1].textContent)")
     assert page.locator("#plots .plot").count() == 7
+    page.get_by_text("−4 s").first.wait_for()  # a line, not a point
     assert faults_of(page) == []
     keep_picture(page, f"live-{way}", whole=True)
 

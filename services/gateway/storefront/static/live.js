@@ -36,7 +36,7 @@ function draw() {
     shown("Requests", rate(last.lists_per_s), [line("lists", (one) => one.lists_per_s), line("everything", (one) => one.requests_per_s)], rate),
     shown("Time of a stage, p50", time(last.stages.total.p50_ms), quantile("p50_ms"), ms),
     shown("Time of a stage, p99", time(last.stages.total.p99_ms), quantile("p99_ms"), ms),
-    shown("Lists in hand, waiting, refused", last.in_hand.toFixed(2), [line("in hand", (one) => one.in_hand), line("waiting", (one) => one.queue), line("refused a second", (one) => one.refused_per_s)], (value) => value.toFixed(2)),
+    shown("Lists in hand, waiting, refused", last.in_hand.toFixed(2), [line("in hand", (one) => one.in_hand), line("waiting", (one) => one.queue), line("refused a second", (one) => one.refused_per_s)], (value) => (value > 0 && value < 1 ? value.toFixed(3) : value.toFixed(1))),
     shown("Lists made without a stage", percent(degraded, 0), STAGES.slice(0, 4).map((stage) => line(stage, (one) => one.degraded[stage])), (value) => percent(value, 0)),
     shown("Events not handled yet", last.stream ? `${count(last.stream.waiting)}, oldest ${last.stream.seconds.toFixed(1)} s` : "store down",
       [line("oldest, seconds", (one) => one.stream?.seconds), line("waiting", (one) => one.stream?.waiting)], (value) => (value < 10 ? value.toFixed(1) : count(Math.round(value)))),

@@ -2,7 +2,7 @@
 
 import { byId, h } from "./dom.js";
 
-const SHOWN_MS = 6000;
+const SHOWN_MS = 4000;
 
 export function tell(sentence, kind = "plain") {
   const message = h("p", { class: `notice ${kind}` }, sentence);

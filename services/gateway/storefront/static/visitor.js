@@ -128,7 +128,7 @@ function shown(profile) {
       ? h("ul", { class: "recent", "aria-label": "Latest interactions, newest first" },
         profile.recent.slice(0, 6).map((one) =>
           h("li", {}, picture({ ...one, title: one.title ?? one.item_id }, { className: "thumb" }),
-            h("span", {}, `${EVENTS[one.event_type] ?? one.event_type} ${one.title ?? one.item_id}`))))
+            h("span", { class: "text" }, h("span", { class: "muted" }, EVENTS[one.event_type] ?? one.event_type), h("span", {}, one.title ?? one.item_id)))))
       : h("p", { class: "small muted" }, "No interactions in the last days."),
   ];
 }

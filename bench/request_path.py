@@ -12,7 +12,7 @@ from bench.report import Report
 from bench.stages_of import StageTime, mean_request, sums
 from bench.system import Running, System, system
 
-CONCURRENCIES = (1, 4, 16, 64)
+CONCURRENCIES = (1, 4, 16, 24, 32, 64)
 OVERLOAD = 512
 CLICKERS, CLICKS = 200, 10
 PUBLISHED_MS = {"published system, GPU node": 375.0, "the same, item features cached": 172.0}
@@ -122,9 +122,8 @@ def missed(loads: Mapping[int, list[Load]], spent: Mapping[int, float]) -> list[
         "that they would have to fit in.",
         f"Throughput is bound by the cores: two of them over {spent[16]:.1f} ms a request are "
         f"{2000 / spent[16]:.0f} requests/s. Most of a service's processor time is around its work, not in it: "
-        "uvicorn's and the client's reading and writing in Python, JSON of 300 ids between four processes. What would "
-        "close it: an HTTP server below Python for the hot routes, hops that carry positions instead of ids, or fewer "
-        "processes a core.",
+        "reading and writing in Python, JSON of 300 ids between four processes. What would close it: hops that carry "
+        "positions instead of ids, a service loop below Python, or fewer processes a core.",
     ]
 
 

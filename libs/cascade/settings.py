@@ -64,6 +64,9 @@ class Settings(BaseSettings):
         description="rows that a full training learns from, over all its epochs; it ends there, even within its first",
     )
     training_threads: int = Field(2, ge=1, description="threads of the CPU that train and judge a model")
+    training_processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="processes that train a model together, a GPU each where there are any; `auto`: one for each GPU"
+    )
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
     auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
     evaluation_rows: int = Field(3_000, ge=100, description="interactions that an evaluation samples")

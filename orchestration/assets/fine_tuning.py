@@ -21,6 +21,7 @@ from orchestration import lineage, plots
 from orchestration.assets.features import ROWS, _write_rows, training_rows
 from orchestration.assets.release import note_version, ranker_bundle, retrieval_bundle
 from orchestration.assets.training import _summary, candidate_index, dlrm, evaluation_set, training_set, two_tower
+from orchestration.cluster import TRAINS
 from orchestration.lineage import MODEL, current_catalog, predecessor
 from orchestration.partitions import fine_tuning_days
 from orchestration.provenance import reads
@@ -93,6 +94,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         partitions_def=days,
         pool=POOL,
         metadata=reads("two_tower_fine_tuning_rate", "seed", "gate_recall_tolerance", *_GATES),
+        tags=TRAINS,
         kinds={"torch"},
     )
     def fine_tuned_two_tower(
@@ -102,6 +104,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from cascade.models.two_tower import TwoTower
         from cascade.training.fine_tuning import fine_tune_two_tower
         from cascade.training.gates import RETRIEVAL_METRICS, judge, judged_rows, measure_retrieval, slices_of
+        from cascade.training.launch import processes
         from cascade.training.replay import seed_of
 
         day = _day(context, workspace)
@@ -116,6 +119,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 seed=seed_of(workspace.settings.seed, day),
                 checkpoint_dir=workspace.checkpoints("fine_tuned_two_tower", making.digest),
                 threads=workspace.settings.training_threads,
+                processes=processes(workspace.settings.training_processes),
                 progress=making.report,
             )
             model.save(making.folder / MODEL)
@@ -162,6 +166,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "gate_calibration_tolerance",
             *_GATES,
         ),
+        tags=TRAINS,
         kinds={"torch"},
     )
     def fine_tuned_dlrm(
@@ -171,6 +176,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from cascade.models.dlrm import Dlrm
         from cascade.training.fine_tuning import fine_tune_dlrm
         from cascade.training.gates import RANKER_METRICS, judge, judged_rows, measure_ranker, slices_of
+        from cascade.training.launch import processes
         from cascade.training.replay import seed_of
 
         day = _day(context, workspace)
@@ -186,6 +192,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 seed=seed,
                 checkpoint_dir=workspace.checkpoints("fine_tuned_dlrm", making.digest),
                 threads=workspace.settings.training_threads,
+                processes=processes(workspace.settings.training_processes),
                 progress=making.report,
             )
             model.save(making.folder / MODEL)

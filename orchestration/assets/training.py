@@ -20,6 +20,7 @@ from orchestration import plots
 from orchestration.assets.embeddings import VECTORS, image_embeddings, load_vectors, text_embeddings
 from orchestration.assets.features import ROWS, evaluation_rows, training_rows
 from orchestration.assets.transforms import context_transform, item_transform, user_transform
+from orchestration.cluster import TRAINS
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
 
@@ -86,14 +87,16 @@ def evaluation_set(
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="3",
     deps=[training_set],
     metadata=reads("two_tower_epochs", "training_rows_at_most", "seed"),
+    tags=TRAINS,
     kinds={"torch"},
 )
 def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The retrieval model's checkpoint: query tower and candidate tower."""
     from cascade.models.two_tower import TwoTowerConfig
+    from cascade.training.launch import processes
     from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
     from cascade.training.validation import hold_out
 
@@ -111,6 +114,7 @@ def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("two_tower"),
             threads=settings.training_threads,
+            processes=processes(settings.training_processes),
             progress=making.report,
         )
         model.save(making.folder)
@@ -198,15 +202,17 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="3",
     deps=[training_set],
     metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
+    tags=TRAINS,
     kinds={"torch"},
 )
 def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The ranker's checkpoint."""
     from cascade.models.dlrm import DlrmConfig
     from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+    from cascade.training.launch import processes
     from cascade.training.validation import hold_out
 
     settings = workspace.settings
@@ -230,6 +236,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
             threads=settings.training_threads,
+            processes=processes(settings.training_processes),
             progress=making.report,
         )
         model.save(making.folder)

@@ -15,6 +15,7 @@ from cascade.online.generations import SeenShape
 from cascade.online.interactions import Interactions
 from cascade.online.pipelined import PipelinedRedis
 from cascade.serving.app import create_service_app
+from cascade.serving.hot import Hot
 from cascade.serving.limit import ConcurrencyLimit
 from services.filter import routes
 from services.filter.engine import FilterEngine
@@ -56,6 +57,6 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
         lifespan,
         [routes.router],
         checks={"redis": store_answers},
-        hot=[routes.filter_items],
+        hot=[Hot(routes.filter_items)],
         description="Leaves out what a visitor saw lately, and records what they do.",
     )

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from cascade.serving.app import create_service_app
+from cascade.serving.hot import Hot
 from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
 from services.gateway import page, routes, shop_routes
 from services.gateway.container import Callers, Gateway, open_gateway
@@ -69,7 +70,7 @@ def create_app(
         reports={"dependencies": dependencies},
         versions=lambda app: gateway_in(app).versions(),
         problems=PROBLEMS,
-        hot=[routes.recommend],
+        hot=[Hot(routes.recommend, lambda app: app.state.gateway.lists)],
         description=_DESCRIPTION,
     )
     if settings.storefront:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from cascade.serving.app import create_service_app
 from cascade.serving.batching import MicroBatcher
+from cascade.serving.hot import Hot
 from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
 from cascade.serving.reload import BundleHolder
 from cascade.serving.threads import limit_torch
@@ -76,6 +77,6 @@ def create_app(settings: RankerSettings | None = None) -> FastAPI:
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=versions,
-        hot=[routes.rank],
+        hot=[Hot(routes.rank)],
         description="Click probabilities of candidates by a DLRM over item features in memory.",
     )

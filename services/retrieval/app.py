@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from cascade.index.gpu import on_gpu
 from cascade.serving.app import create_service_app
 from cascade.serving.batching import MicroBatcher
+from cascade.serving.hot import Hot
 from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
 from cascade.serving.reload import BundleHolder
 from cascade.serving.threads import limit_torch
@@ -80,6 +81,6 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         versions=versions,
-        hot=[routes.retrieve],
+        hot=[Hot(routes.retrieve)],
         description="The catalog to a few hundred candidates: query tower and candidate index.",
     )

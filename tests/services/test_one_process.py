@@ -245,3 +245,11 @@ async def test_the_one_endpoint_refreshes_the_bundles_of_all(
         assert answer.json()["versions"]["ranker"]["version"] == new
         rollback(models, "ranker")
         assert await told() == old
+
+
+@pytest.mark.parametrize("module", ["one_process", "retrieval.__main__", "ranker.__main__"])
+def test_threads_are_bounded_before_numpy_is_loaded(module: str) -> None:
+    """BLAS reads its number of threads when it is loaded; a module that loads NumPy itself comes too late."""
+    program = f"import sys, services.{module}; print('numpy' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False"

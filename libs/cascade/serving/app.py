@@ -18,7 +18,8 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from cascade.serving import metrics as metrics_module
-from cascade.serving.hot import Endpoint, HotRoutes, ServiceApp, hot_routes
+from cascade.serving.direct import DirectRoutes
+from cascade.serving.hot import Hot, HotRoutes, ServiceApp, hot_routes
 from cascade.serving.logging import configure_logging, get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.middleware import BodyLimit, InternalErrors, RequestContext, Telemetry
@@ -55,7 +56,7 @@ def create_service_app(
     reports: Mapping[str, Report] | None = None,
     versions: Versions | None = None,
     problems: Mapping[type[Exception], ProblemOf] | None = None,
-    hot: Sequence[Endpoint] = (),
+    hot: Sequence[Hot] = (),
     description: str = "",
 ) -> FastAPI:
     """A service with its routes, health, readiness, metrics, logs and problem details.
@@ -83,8 +84,9 @@ def create_service_app(
         Middleware(InternalErrors, metrics=metrics),
         Middleware(BodyLimit, limit=settings.max_body_bytes, metrics=metrics),
     ]
+    hot_ones = HotRoutes(hot_routes(routers, hot), answer_to)
     app = ServiceApp(
-        HotRoutes(hot_routes(routers, hot), answer_to),
+        hot_ones,
         layers,
         title=f"Cascade {name}",
         description=description,
@@ -92,6 +94,7 @@ def create_service_app(
         responses=OPENAPI_RESPONSES,
         exception_handlers=answers,
     )
+    app.direct = DirectRoutes(app, hot_ones, metrics, log_all=settings.access_log, limit=settings.max_body_bytes)
     app.state.settings = settings
     app.state.metrics = metrics
     for router in routers:

@@ -3,13 +3,15 @@
 FastAPI routes, resolves dependencies, opens exit stacks, parses JSON and validates it in a second step: 200 µs of
 processor for a body of 300 ids. Here a dictionary finds the route and pydantic reads the bytes in one pass: 35 µs.
 The route is declared with FastAPI as any other, so OpenAPI has it.
+
+Two ways lead here: ASGI (below the app's middlewares), and `cascade.serving.direct`, which spares ASGI as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,30 +22,50 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cascade.serving.limit import ConcurrencyLimit
+
+if TYPE_CHECKING:
+    from cascade.serving.direct import DirectRoutes
+
 Endpoint = Callable[[Any, Request], Awaitable[Response]]
 """async (body: a pydantic model, request: Request) -> Response, and no other parameter."""
+Bound = Callable[[FastAPI], ConcurrencyLimit]
+"""The bound that a route's requests count against, once the app runs."""
 AnswerTo = Callable[[Request, Exception], Awaitable[Response] | None]
 """The response to an exception, or None where nothing is agreed for it."""
 
 
 @dataclass(frozen=True)
+class Hot:
+    """An endpoint to be served as a hot route.
+
+    bound: where it takes a slot of a limit without a queue, that limit: what cannot be admitted is refused before its
+        body is read
+    """
+
+    endpoint: Endpoint
+    bound: Bound | None = None
+
+
+@dataclass(frozen=True)
 class HotRoute:
-    """One route. route: FastAPI's own, for its template; model: what the body must be."""
+    """One route. route: FastAPI's own, for its template; model: what the body must be; bound: see Hot."""
 
     route: APIRoute
     model: type[BaseModel]
     endpoint: Endpoint
+    bound: Bound | None = None
 
 
-def hot_routes(routers: Sequence[APIRouter], endpoints: Sequence[Endpoint]) -> dict[str, HotRoute]:
+def hot_routes(routers: Sequence[APIRouter], hot: Sequence[Hot]) -> dict[str, HotRoute]:
     """Path → route, of endpoints that are POST routes of the routers. Raises ValueError on others."""
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     found: dict[str, HotRoute] = {}
-    for endpoint in endpoints:
-        route = next((one for one in routes if one.endpoint is endpoint and one.methods == {"POST"}), None)
+    for one in hot:
+        route = next((r for r in routes if r.endpoint is one.endpoint and r.methods == {"POST"}), None)
         if route is None or "{" in route.path:
-            raise ValueError(f"{endpoint} is no POST route with a fixed path")
-        found[route.path] = HotRoute(route, get_type_hints(endpoint)["body"], endpoint)
+            raise ValueError(f"{one.endpoint} is no POST route with a fixed path")
+        found[route.path] = HotRoute(route, get_type_hints(one.endpoint)["body"], one.endpoint, one.bound)
     return found
 
 
@@ -56,6 +78,7 @@ class ServiceApp(FastAPI):
 
     def __init__(self, hot: HotRoutes, layers: Sequence[Middleware], **options: Any) -> None:
         super().__init__(middleware=list(layers), **options)
+        self.direct: DirectRoutes | None = None
         self._hot = hot
         self._way_to_hot: ASGIApp = hot
         for layer in reversed(layers):
@@ -76,6 +99,11 @@ class HotRoutes:
         self._routes = routes
         self._answer_to = answer_to
 
+    @property
+    def routes(self) -> Mapping[str, HotRoute]:
+        """Path → route."""
+        return self._routes
+
     def answers(self, scope: Scope) -> bool:
         """Whether it is a request for one of them."""
         return scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._routes
@@ -85,20 +113,27 @@ class HotRoutes:
         scope["route"] = hot.route
         request = Request(scope, receive)
         try:
-            body = await request.body()
-            try:
-                message = hot.model.model_validate_json(body)
-            except ValidationError as error:
-                raise _as_fastapi(error) from None
-            response = await hot.endpoint(message, request)
+            response = await self.respond(hot, request, request.body())
         except ClientDisconnect:
             return  # before the body was whole: nobody waits for an answer
+        await response(scope, receive, send)
+
+    async def respond(self, hot: HotRoute, request: Request, body: bytes | Awaitable[bytes]) -> Response:
+        """The response, problems included. Raises what nothing is agreed for, and ClientDisconnect."""
+        try:
+            content = body if isinstance(body, bytes) else await body
+            try:
+                message = hot.model.model_validate_json(content)
+            except ValidationError as error:
+                raise _as_fastapi(error) from None
+            return await hot.endpoint(message, request)
+        except ClientDisconnect:
+            raise
         except Exception as error:
             answer = self._answer_to(request, error)
             if answer is None:
                 raise
-            response = await answer
-        await response(scope, receive, send)
+            return await answer
 
 
 def _as_fastapi(error: ValidationError) -> RequestValidationError:

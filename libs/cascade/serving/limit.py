@@ -21,6 +21,11 @@ class ConcurrencyLimit:
         self._metrics = metrics
 
     @property
+    def full(self) -> bool:
+        """Whether a request that came now would be refused."""
+        return self._slots.locked() and self._waiting >= self._queue_bound
+
+    @property
     def waiting(self) -> int:
         """Requests that wait now."""
         return self._waiting

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,7 @@ from cascade.serving import context, problems
 from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
+from cascade.serving.responses import JsonResponse
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ID_HEADER = REQUEST_ID_HEADER.encode()
@@ -35,8 +37,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        offered = next((value for name, value in scope["headers"] if name == _ID_HEADER), b"").decode("latin-1")
-        request_id = offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+        request_id = request_id_of(scope["headers"])
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -84,19 +85,7 @@ class Telemetry:
         try:
             await self.app(scope, receive, send_and_note)
         finally:
-            seconds = (ended or time.perf_counter()) - started
-            route = route_of(scope)
-            self.metrics.request(route, scope["method"], status, seconds)
-            quiet = route in _QUIET_ROUTES or not (self.log_all or status >= 400)
-            write = log.debug if quiet else log.info
-            write(
-                "request",
-                method=scope["method"],
-                route=route,
-                path=scope["path"],
-                status=status,
-                ms=round(1000 * seconds, 3),
-            )
+            told(self.metrics, scope, status, (ended or time.perf_counter()) - started, self.log_all)
 
 
 class InternalErrors:
@@ -120,12 +109,10 @@ class InternalErrors:
         try:
             await self.app(scope, receive, send_and_note)
         except Exception as error:
-            problem = problems.internal(error)
-            self.metrics.error(problem.kind)
-            log.exception("unhandled error", method=scope["method"], route=route_of(scope))
+            response = last_resort(self.metrics, scope, error)
             if begun:
                 raise  # half a response is out: only the server can break the connection
-            await problems.problem_response(problem, scope)(scope, receive, send)
+            await response(scope, receive, send)
 
 
 class BodyLimit:
@@ -162,6 +149,36 @@ class BodyLimit:
             return message
 
         return receive_bounded
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id that a request was given by its caller if it is sane, else a new one. headers: names in lower case."""
+    offered = next((value for name, value in headers if name == _ID_HEADER), b"").decode("latin-1")
+    return offered if _SANE_ID.fullmatch(offered) else uuid.uuid4().hex
+
+
+def told(metrics: ServiceMetrics, scope: Scope, status: int, seconds: float, log_all: bool) -> None:
+    """Count, time and log one answered request. log_all: also where it met no problem."""
+    route = route_of(scope)
+    metrics.request(route, scope["method"], status, seconds)
+    quiet = route in _QUIET_ROUTES or not (log_all or status >= 400)
+    write = log.debug if quiet else log.info
+    write(
+        "request",
+        method=scope["method"],
+        route=route,
+        path=scope["path"],
+        status=status,
+        ms=round(1000 * seconds, 3),
+    )
+
+
+def last_resort(metrics: ServiceMetrics, scope: Scope, error: Exception) -> JsonResponse:
+    """The response to an exception that nothing else answered. Called while it is being handled, for the log."""
+    problem = problems.internal(error)
+    metrics.error(problem.kind)
+    log.exception("unhandled error", method=scope["method"], route=route_of(scope))
+    return problems.problem_response(problem, scope)
 
 
 def route_of(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from cascade.serving.direct_protocol import DirectProtocol
 from cascade.serving.settings import ServiceSettings
 
 _GC_THRESHOLDS = (70_000, 10, 10)
@@ -32,7 +33,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=DirectProtocol,
         ws="none",
         lifespan="on",
         access_log=False,

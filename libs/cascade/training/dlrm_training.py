@@ -17,6 +17,7 @@ from cascade.models.dlrm import Dlrm, DlrmConfig
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_pairs import DlrmPairs
 from cascade.training.errors import TrainingInputError
+from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import ClickLoss
 from cascade.training.negatives import (
@@ -25,6 +26,7 @@ from cascade.training.negatives import (
     UniformNegatives,
     item_frequency,
 )
+from cascade.training.ranks import Part, Ranks, current
 from cascade.training.rows import (
     IntArray,
     ItemTensors,
@@ -94,6 +96,7 @@ class DlrmObjective:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
         self._unknown = unknown_user(train.user)
         self._seed = seed
+        self._ranks = current()
 
     @property
     def module(self) -> nn.Module:
@@ -109,20 +112,21 @@ class DlrmObjective:
         """Cross-entropy of these clicks and their negatives, and of a share of the unclicked impressions."""
         t = self._training
         dropout = Dropout(t.user_id_dropout, t.user_dropout, t.item_id_dropout)
-        logits, labels, items, usable = self._clicks(self._train, rows, self._sampler, dropout, rng)
+        logits, labels, items, usable, whole = self._clicks(self._train, rows, self._sampler, dropout, rng, self._ranks)
         log_lift = self._float(self._log_lift[items])
         if self._unclicked is not None and len(self._unclicked.item_position):
             shown = self._shown_rows(len(self._unclicked.item_position), rows, rng)
             shown_items = self._unclicked.item_position[shown].astype(np.int64)
-            zeros = torch.zeros(len(shown), device=self._device)
-            places = np.arange(len(shown))[:, None]
-            drawn = self._logits(self._unclicked, shown, places, shown_items[:, None], dropout, rng)
+            places, part = np.arange(len(shown))[:, None], self._ranks.part(len(shown))
+            drawn = self._logits(self._unclicked, shown, places, shown_items[:, None], dropout, rng, part)
+            zeros = torch.zeros(len(drawn), device=self._device)
             logits = torch.cat([logits, drawn.flatten()])
             # Shown items were chosen by a recommender, not drawn by the sampler: nothing to correct.
             labels, log_lift = torch.cat([labels, zeros]), torch.cat([log_lift, zeros])
-            usable = torch.cat([usable, torch.ones_like(zeros)])
+            usable = torch.cat([usable, self._float(part.only(np.ones(len(shown), bool)).astype(np.float32))])
+            whole += len(shown)
         loss: Tensor = self._click_loss(logits, labels, log_lift, usable)
-        return loss
+        return loss * self._ranks.weight(float(usable.sum()), whole) if self._ranks.world > 1 else loss
 
     def validation_loss(self) -> float | None:
         """The cross-entropy of held-out clicks and uniform negatives, the same after every epoch."""
@@ -133,7 +137,8 @@ class DlrmObjective:
         total = 0.0
         for start in range(0, len(rows.item_position), 1024):
             part = np.arange(start, min(start + 1024, len(rows.item_position)))
-            logits, labels, _, usable = self._clicks(rows, part, SAMPLERS["uniform"], Dropout(), rng)
+            # one process judges, whatever the number that train
+            logits, labels, _, usable, _ = self._clicks(rows, part, SAMPLERS["uniform"], Dropout(), rng, Ranks())
             loss = self._click_loss(logits, labels, torch.zeros_like(logits), usable)
             total += float(loss) * len(part)
         return total / len(rows.item_position)
@@ -145,14 +150,20 @@ class DlrmObjective:
         sampler: NegativeSampler,
         dropout: Dropout,
         rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor, IntArray, Tensor]:
-        """Logits, labels, items and weights of clicks with their negatives, flat [pairs]."""
+        ranks: Ranks,
+    ) -> tuple[Tensor, Tensor, IntArray, Tensor, int]:
+        """Logits, labels, items and weights of clicks with their negatives, flat [pairs]: those of this process.
+
+        Last the sum of all processes' weights.
+        """
         positives = source.item_position[rows].astype(np.int64)  # [B]
         squares = sampler.squares(positives, self._training.negatives_per_click, self._items.count, rng)
-        logits = self._logits(source, rows, squares.clicks, squares.items, dropout, rng)
-        items = np.broadcast_to(squares.items[:, None], squares.labels.shape)
-        labels, usable = (self._float(part.astype(np.float32)) for part in (squares.labels, squares.usable))
-        return logits.flatten(), labels.flatten(), items.ravel(), usable.flatten()
+        part = ranks.part(len(squares.clicks))
+        logits = self._logits(source, rows, squares.clicks, squares.items, dropout, rng, part)
+        flags = squares.labels[part.at], part.only(squares.usable)
+        items = np.broadcast_to(squares.items[part.at, None], flags[0].shape)
+        labels, usable = (self._float(one.astype(np.float32)) for one in flags)
+        return logits.flatten(), labels.flatten(), items.ravel(), usable.flatten(), int(squares.usable.sum())
 
     def _logits(
         self,
@@ -162,16 +173,22 @@ class DlrmObjective:
         items: IntArray,
         dropout: Dropout,
         rng: np.random.Generator,
+        part: Part,
     ) -> Tensor:
-        """Users and contexts of these rows, by place int64 [S, M], with items int64 [S, N] → float [S, M, N]."""
+        """Users and contexts of these rows, by place int64 [S, M], with items int64 [S, N] → float [S, M, N].
+
+        Of the part's squares alone; random numbers are drawn for all.
+        """
         user = drop_users(source.user.take(rows), dropout.user_ids, dropout.users, self._unknown, rng)
-        context, at = source.context.take(rows), clicks.ravel()
+        context, at = source.context.take(rows), clicks[part.at].ravel()
         users = self._pairs.users(
             *(gather(one, at, self._device) for one in (user.categorical, user.continuous)),
             *(gather(one, at, self._device) for one in (context.categorical, context.continuous)),
         )
-        drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng))
-        logits: Tensor = self._pairs(users.grid(len(clicks)), drawn.grid(len(items)))
+        only = part.at if isinstance(part.at, slice) else np.arange(items.size).reshape(items.shape)[part.at].ravel()
+        drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng, only))
+        squares = len(clicks[part.at])
+        logits: Tensor = self._pairs(users.grid(squares), drawn.grid(squares))
         return logits
 
     def _shown_rows(self, count: int, rows: IntArray, rng: np.random.Generator) -> IntArray:
@@ -194,6 +211,7 @@ def train_dlrm(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[Dlrm, TrainingReport]:
     """Train the ranker from the start; the model comes back on the CPU.
@@ -201,12 +219,30 @@ def train_dlrm(
     validation_rows: judge each epoch, for early stopping. unclicked: real impressions without a click, rows of
     the item that was shown. checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
-    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
+    processes: that many train together, each with a GPU where there is one (`ranks`).
+    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError, TrainingProcessError.
     """
     training = training or DlrmTraining()
     require_trainable(train_rows, items)
     if training.negatives not in SAMPLERS:
         raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    if processes > 1:
+        return together(
+            train_dlrm,
+            processes,
+            Dlrm,
+            train_rows,
+            validation_rows,
+            items,
+            network,
+            training,
+            unclicked=unclicked,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Dlrm(network)

@@ -16,9 +16,11 @@ from cascade.features.training_set import TrainingSet
 from cascade.models.two_tower import TwoTower, TwoTowerConfig
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.errors import TrainingInputError
+from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
 from cascade.training.negatives import CandidateSampler, in_batch_items, in_batch_rows, item_frequency
+from cascade.training.ranks import current
 from cascade.training.rows import (
     IntArray,
     ItemTensors,
@@ -78,6 +80,7 @@ class TwoTowerObjective:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
         self._unknown = unknown_user(train.user)
         self._seed = seed
+        self._ranks = current()
 
     @property
     def module(self) -> nn.Module:
@@ -93,25 +96,27 @@ class TwoTowerObjective:
         """The softmax loss of these rows' items among the batch's."""
         positives = self._train.item_position[rows].astype(np.int64)  # [B]
         candidates = self._sample(positives, self._frequency)  # N columns
+        mine = self._ranks.share(len(rows))
         # The candidate tower runs over each item of the batch once, however many columns it has.
         distinct, place = np.unique(candidates.items, return_inverse=True)
         user = drop_users(
             self._train.user.take(rows), self._training.user_id_dropout, self._training.user_dropout, self._unknown, rng
         )
         queries = self.model.query(
-            torch.from_numpy(user.categorical).to(self._device),
-            torch.from_numpy(user.continuous).to(self._device),
+            torch.from_numpy(user.categorical[mine]).to(self._device),
+            torch.from_numpy(user.continuous[mine]).to(self._device),
         )  # [B, D]
-        item = self._items.take(distinct, self._training.item_id_dropout, rng)
-        vectors = self.model.candidate(*item)[self._int(place)]  # [N, D]
+        part = self._ranks.part(len(distinct))
+        item = self._items.take(distinct, self._training.item_id_dropout, rng, part.at)
+        vectors = self._ranks.gathered(self.model.candidate(*item), len(distinct))[self._int(place)]  # [N, D]
         loss: Tensor = self.softmax(
             queries,
             vectors,
-            self._int(candidates.target),
+            self._int(candidates.target[mine]),
             torch.from_numpy(candidates.log_q).to(self._device),
             self._int(candidates.items) if candidates.repeated else None,
         )
-        return loss
+        return loss * self._ranks.weight(len(queries), len(rows))
 
     def validation_loss(self) -> float | None:
         """The cross-entropy of held-out rows' items among the catalog's (or a fixed sample of a large one)."""
@@ -156,18 +161,36 @@ def train_two_tower(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[TwoTower, TrainingReport]:
     """Train both towers from the start; the model comes back on the CPU, with its lineage set.
 
     validation_rows: judge each epoch, for early stopping. checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
-    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
+    processes: that many train together, each with a GPU where there is one (`ranks`).
+    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError, TrainingProcessError.
     """
     training = training or TwoTowerTraining()
     require_trainable(train_rows, items)
     if training.negatives not in SAMPLERS:
         raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    if processes > 1:
+        return together(
+            train_two_tower,
+            processes,
+            TwoTower,
+            train_rows,
+            validation_rows,
+            items,
+            network,
+            training,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TwoTower(network)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,6 +49,13 @@ async def test_as_feast_reads_it(redis_url: str, feast_registry: Path) -> None:
         assert await features.delete("never met") == 0
     finally:
         await features.close()
+
+
+def test_a_service_reads_them_without_feast() -> None:
+    """Importing Feast takes seconds; the gateway's extra does not hold it."""
+    program = "import sys, services.gateway.app; print({'feast', 'pandas', 'google.protobuf'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "set()"
 
 
 async def test_without_a_registry_or_a_server(tmp_path: Path, feast_registry: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cascade.serving.app import create_service_app
 from cascade.serving.errors import QueueFull
-from cascade.serving.hot import hot_routes
+from cascade.serving.hot import Hot, hot_routes
 from cascade.serving.responses import JsonResponse
 from cascade.serving.settings import ServiceSettings
 
@@ -41,7 +41,7 @@ def app(hot: bool):
         yield
 
     options = ServiceSettings(max_body_bytes=2048, log_level="error")
-    return create_service_app("test", options, lifespan, [router], hot=[answer] if hot else [])
+    return create_service_app("test", options, lifespan, [router], hot=[Hot(answer)] if hot else [])
 
 
 HOT, PLAIN = app(True), app(False)
@@ -115,4 +115,4 @@ async def test_it_is_documented_counted_and_bound_to_its_method():
 
 def test_only_routes_can_be_hot():
     with pytest.raises(ValueError, match="no POST route"):
-        hot_routes([APIRouter()], [answer])
+        hot_routes([APIRouter()], [Hot(answer)])

@@ -129,7 +129,8 @@ def _decided(
 ) -> Verdict:
     """What became of a candidate."""
     of = explanation.funnel.retrieved
-    from_retrieval = f"Retrieval had it at rank {candidate.retrieval_rank:,} of {of:,}."
+    who = "Popular items stood in for retrieval's, which" if "retrieval" in answer.degraded else "Retrieval"
+    from_retrieval = f"{who} had it at rank {candidate.retrieval_rank:,} of {of:,}."
     if candidate.outcome == "met":
         sentence = f"This visitor met it lately, and the filter leaves out what was met. {from_retrieval}"
         return Verdict(decided_by="filter", rank=candidate.retrieval_rank, of=of, sentence=sentence)

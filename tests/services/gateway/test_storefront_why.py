@@ -118,6 +118,8 @@ async def test_with_retrieval_down_popular_items_stand_in(ask, stages):
     stages.failing["retrieval"] = StageDown("retrieval", "down")
     answer = await ask("item-02")
     assert (answer.verdict.decided_by, answer.degraded) == ("retrieval", ["retrieval"])
+    among = await ask("item-01")
+    assert "Popular items stood in for retrieval" in among.verdict.sentence
 
 
 async def test_with_the_ranker_down_nothing_is_taken_apart(ask, stages, ranker):

@@ -81,11 +81,12 @@ export class Trace {
 function stages(answer, funnel) {
   const { timings, versions, explanation, degraded } = answer;
   const unmet = funnel.retrieved - funnel.met;
+  const without = (stage, text, instead) => (degraded.includes(stage) ? instead : text);
   const rows = [
     ["features", "Features", null, null, ""],
-    ["retrieval", "Retrieved", funnel.retrieved, 0, `${several(funnel.retrieved, "candidate")}`],
-    ["filter", "Not met before", unmet, funnel.met, `${count(unmet)} left, ${count(funnel.met)} met before`],
-    ["ranker", "Ranked", funnel.ranked, unmet - funnel.ranked, `${count(funnel.ranked)} with a click probability`],
+    ["retrieval", "Retrieved", funnel.retrieved, 0, without("retrieval", several(funnel.retrieved, "candidate"), `${several(funnel.retrieved, "popular item")} instead of candidates`)],
+    ["filter", "Not met before", unmet, funnel.met, without("filter", `${count(unmet)} left, ${count(funnel.met)} met before`, `${count(unmet)} left, met ones among them`)],
+    ["ranker", "Ranked", funnel.ranked, unmet - funnel.ranked, without("ranker", `${count(funnel.ranked)} with a click probability`, `${count(funnel.ranked)} in retrieval's order, without a click probability`)],
     ["metadata", "Shown", funnel.shown, funnel.below, `${several(funnel.shown, "item")} in the list`],
   ];
   return h("ol", { class: "funnel" }, rows.map(([stage, name, left, gone, text]) => {

@@ -5,13 +5,13 @@ The engine knows nothing of it, and a request that does not ask for it passes no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cascade.api.common import Context, StageTiming, UserFeatures
+from cascade.api.common import Context, StageTiming, Track, UserFeatures
 from cascade.api.explain import ExplainedCandidate, Explanation, Funnel, Outcome
 from cascade.api.filter import FilterRequest, FilterResponse, SeenRequest, SeenResponse
-from cascade.api.gateway import RecommendationRequest, RecommendationResponse
+from cascade.api.gateway import RecommendationRequest, RecommendationResponse, Stage
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
 from services.gateway.catalog import Catalog
@@ -51,10 +51,16 @@ class Explainer:
         self._clock = clock
 
     async def recommend(
-        self, request: RecommendationRequest, request_id: str, *, logged: bool = True
+        self,
+        request: RecommendationRequest,
+        request_id: str,
+        forced: Mapping[Stage, Track] | None = None,
+        *,
+        logged: bool = True,
     ) -> RecommendationResponse:
         """The answer with its explanation.
 
+        forced: tracks that the request asks for, whatever the user's are
         logged: whether somebody is shown the list; otherwise no impression is written
         """
         record = Record()
@@ -66,7 +72,7 @@ class Explainer:
             ranker=KeptRanker(self._ports.ranker, record),
             impressions=self._ports.impressions if logged else Unlogged(),
         )
-        answer = await self._make(ports).recommend(request, request_id)
+        answer = await self._make(ports).recommend(request, request_id, forced)
         context = imputed_context(request.device_type, request.timestamp, self._clock)
         return answer.model_copy(update={"explanation": self._explanation(record, request, answer, context)})
 

@@ -10,6 +10,7 @@ from cascade.store.errors import BundleNotFound, BundleRefused, InvalidName, Not
 from services.gateway.interactions import FromTheFuture, InteractionRefused, NoSuchItem
 from services.gateway.ports import StageBusy, StageError
 from services.gateway.storefront.models import NoSuchService
+from services.gateway.tracks import HEADER, BadTrackHeader
 
 
 def no_such_item(error: NoSuchItem) -> Problem:
@@ -54,6 +55,12 @@ def invalid_name(error: InvalidName) -> Problem:
     return Problem("validation", 422, "Invalid request", str(error))
 
 
+def bad_track_header(error: BadTrackHeader) -> Problem:
+    """400, with the header."""
+    fault = FieldError(HEADER, str(error), error.value)
+    return Problem("bad-track-header", 400, "Invalid header", "The header names no tracks.", [fault])
+
+
 def _field(error: InteractionRefused) -> FieldError:
     return FieldError(error.field, error.message, error.value)
 
@@ -68,5 +75,6 @@ PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     BundleRefused: not_released,
     NothingBefore: not_released,
     InvalidName: invalid_name,
+    BadTrackHeader: bad_track_header,
 }
 """Exception class → problem, beside the common ones."""

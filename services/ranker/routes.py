@@ -9,22 +9,21 @@ from starlette.responses import Response
 
 from cascade.api.explain import AttributionRequest, AttributionResponse
 from cascade.api.ranker import RankRequest, RankResponse
-from cascade.serving.batching import MicroBatcher
-from cascade.serving.reload import BundleHolder
 from cascade.serving.responses import JsonResponse
+from cascade.serving.tracks import Tracks
 from cascade.store.artifacts import RankerArtifacts
 from services.ranker.engine import Ranked
 from services.ranker.explain import attribute
 
 router = APIRouter(prefix="/v1", tags=["ranker"])
 
-Batcher = MicroBatcher[RankRequest, Ranked]
+RankerTracks = Tracks[RankerArtifacts, RankRequest, Ranked]
 
 
 @router.post("/rank", response_model=RankResponse, summary="Order candidates by click probability and keep k")
 async def rank(body: RankRequest, request: Request) -> JsonResponse:
-    batcher: Batcher = request.app.state.batcher
-    batched = await batcher.submit(body)
+    tracks: RankerTracks = request.app.state.tracks
+    batched = await tracks.answer(body, body.track)
     ranked = batched.value
     return JsonResponse(
         {
@@ -41,7 +40,9 @@ async def rank(body: RankRequest, request: Request) -> JsonResponse:
 
 @router.post("/attribution", response_model=AttributionResponse, summary="What a click probability is made of")
 async def attribution(body: AttributionRequest, request: Request) -> Response:
-    holder: BundleHolder[RankerArtifacts] = request.app.state.holder
+    tracks: RankerTracks = request.app.state.tracks
+    beside = tracks.canary
+    asked = beside if body.track == "canary" and beside is not None and beside.holder.version else tracks.stable
     # In a thread: lists being ranked do not wait for somebody's curiosity.
-    found = await asyncio.to_thread(attribute, holder.current, body)
+    found = await asyncio.to_thread(attribute, asked.holder.current, body)
     return Response(found.model_dump_json(), media_type="application/json")

@@ -67,12 +67,14 @@ class AttributionRequest(Message):
     """POST /v1/attribution at the ranker: what an item's click probability is made of.
 
     liked: items to compare it with
+    track: which bundle is asked; without a canary, stable answers
     """
 
     user: UserFeatures
     context: Context
     item_id: Id
     liked: Annotated[list[Id], Field(default_factory=list, max_length=MAX_LIKED)]
+    track: Track = "stable"
 
 
 class PartShare(Message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cascade.cli import evaluate, recommend, system
+from cascade.cli import capacity, evaluate, recommend, system
 from cascade.cli.groups import SentenceGroup, lazy_group
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(system.stop)
 app.command()(system.start)
 app.command()(recommend.recommend)
 app.command()(evaluate.evaluate)
+app.command()(capacity.capacity)
 app.add_typer(
     typer.Typer(
         cls=lazy_group("cascade.cli.data"),

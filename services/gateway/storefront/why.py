@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
-from cascade.api.common import MAX_CANDIDATES, EventType
+from cascade.api.common import MAX_CANDIDATES, EventType, Track
 from cascade.api.explain import AttributionRequest, AttributionResponse, ExplainedCandidate, Explanation
 from cascade.api.gateway import RecommendationRequest, RecommendationResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse
@@ -52,7 +52,7 @@ class Why:
         else:
             verdict = _decided(candidate, request, answer, explanation)
         liked = await self._liked(request.user_id)
-        attribution = await self._attribution(request.item_id, explanation, liked)
+        attribution = await self._attribution(request.item_id, explanation, liked, _track(answer, "ranker"))
         return WhyResponse(
             item=item,
             verdict=verdict,
@@ -69,7 +69,7 @@ class Why:
             return Verdict(decided_by="retrieval", sentence=sentence)
         needed, went_on = min(scores), len(explanation.candidates)
         try:
-            found = await self._deeper(explanation)
+            found = await self._deeper(explanation, _track(answer, "retrieval"))
         except StageError:
             sentence = f"It is not among retrieval's {went_on:,} candidates, and retrieval does not answer now."
             return Verdict(decided_by="retrieval", of=went_on, needed=needed, sentence=sentence)
@@ -91,8 +91,8 @@ class Why:
         )
         return Verdict(decided_by="retrieval", of=went_on, needed=needed, sentence=sentence)
 
-    async def _deeper(self, explanation: Explanation) -> RetrieveResponse:
-        request = RetrieveRequest(user=explanation.user, context=explanation.context, k=MAX_CANDIDATES)
+    async def _deeper(self, explanation: Explanation, track: Track) -> RetrieveResponse:
+        request = RetrieveRequest(user=explanation.user, context=explanation.context, k=MAX_CANDIDATES, track=track)
         return await self._retriever.retrieve(request)
 
     async def _liked(self, user_id: str) -> dict[str, RecentItem]:
@@ -113,15 +113,21 @@ class Why:
         return liked
 
     async def _attribution(
-        self, item_id: str, explanation: Explanation, liked: dict[str, RecentItem]
+        self, item_id: str, explanation: Explanation, liked: dict[str, RecentItem], track: Track
     ) -> AttributionResponse | None:
         request = AttributionRequest(
-            user=explanation.user, context=explanation.context, item_id=item_id, liked=list(liked)
+            user=explanation.user, context=explanation.context, item_id=item_id, liked=list(liked), track=track
         )
         try:
             return await self._attributor.attribution(request)
         except StageError:
             return None
+
+
+def _track(answer: RecommendationResponse, service: str) -> Track:
+    """The track that made the list, which explains it too."""
+    answered = answer.versions.get(service)
+    return "stable" if answered is None else answered.track
 
 
 def _decided(

@@ -97,5 +97,7 @@ async def test_the_route(publish: Callable[[int], str], open_app: Any, tmp_path:
     async with open_app(create_app(RankerSettings(model_store=str(tmp_path / "models")))) as client:
         answer = AttributionResponse.model_validate_json((await client.post("/v1/attribution", json=body)).content)
         assert (answer.version, len(answer.liked)) == (version, 2)
+        canary = await client.post("/v1/attribution", json={**body, "track": "canary"})
+        assert (canary.json()["version"], canary.json()["track"]) == (version, "stable"), "there is no canary"
         gone = await client.post("/v1/attribution", json={**body, "item_id": "gone"})
         assert (gone.status_code, gone.json()["type"]) == (404, "urn:cascade:problem:unknown-item")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -324,6 +325,10 @@ def test_a_degraded_list_says_so(open_shop: Open, system: Any) -> None:
         keep_picture(page, "degraded")
     finally:
         system.cascade("start", "ranker")
+        deadline = time.monotonic() + 120  # the gateway asks a replica that failed again after a while
+        while system.recommend("unlucky")["degraded"]:
+            assert time.monotonic() < deadline, "the ranker is up and not asked"
+            time.sleep(0.2)
 
 
 def test_errors_are_sentences(open_shop: Open, open_page: Open) -> None:

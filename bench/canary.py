@@ -61,7 +61,10 @@ def tell(report: Report, shop: CanaryShop, courses: dict[str, tuple[Course, Stea
         "network that has learned nothing. The ranker is the real one, behind a layer that harms a version's answers.",
     )
     report.table(
-        ("version", "ended", "at", "after", "why", "gateways off in", "lists", "failed or degraded", "of the canary's users"),
+        (
+            "version", "ended", "at", "after", "why", "gateways off in", "lists", "failed or degraded",
+            "of the canary's users",
+        ),
         [
             (
                 name, course.ending.state, f"{course.ending.record.percent:g} %", f"{course.seconds:.0f} s",

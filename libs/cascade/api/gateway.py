@@ -16,6 +16,7 @@ from cascade.api.common import (
     Timestamp,
     Track,
 )
+from cascade.api.explain import Explanation
 
 Stage = Literal["features", "retrieval", "filter", "ranker"]
 
@@ -30,6 +31,7 @@ class RecommendationRequest(Message):
     diversity: bool = False
     temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    explain: bool = Field(default=False, description="tell how the list came about: every candidate at every stage")
 
 
 class Item(Message):
@@ -83,7 +85,10 @@ class StageVersion(Message):
 
 
 class RecommendationResponse(Message):
-    """A ranked list. `degraded` names the stages that were down or late; the list is there all the same."""
+    """A ranked list. `degraded` names the stages that were down or late; the list is there all the same.
+
+    explanation: where it was asked for
+    """
 
     request_id: str
     user_id: str
@@ -91,6 +96,7 @@ class RecommendationResponse(Message):
     degraded: list[Stage]
     timings: Timings
     versions: dict[str, StageVersion]
+    explanation: Explanation | None = None
 
 
 class InteractionRequest(Message):

@@ -1,6 +1,6 @@
 """Models: the masked training set, both checkpoints, the catalog in the candidate space, its index."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,7 +198,7 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="3",
     deps=[training_set],
     metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
     kinds={"torch"},
@@ -234,6 +234,8 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         )
         model.save(making.folder)
         making.metadata |= _summary(report)
+        if report.calibration is not None:
+            making.metadata["calibration"] = dg.MetadataValue.json(asdict(report.calibration))
     return making.result()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm, DlrmConfig
+from cascade.training.calibration import calibrate
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_pairs import DlrmPairs
 from cascade.training.errors import TrainingInputError
@@ -55,7 +56,9 @@ class DlrmTraining:
     user_dropout: float = 0.1
     """share of clicks that lose all that is known of the user, for visitors nobody knows"""
     validation_rows: int = 8192
-    """at most this many clicks judge an epoch"""
+    """at most this many clicks judge an epoch, and calibrate the model"""
+    calibrate: bool = True
+    """make the probabilities hold on the validation rows (training/calibration.py)"""
 
 
 @dataclass(frozen=True)
@@ -198,8 +201,9 @@ def train_dlrm(
 ) -> tuple[Dlrm, TrainingReport]:
     """Train the ranker from the start; the model comes back on the CPU.
 
-    validation_rows: judge each epoch, for early stopping. unclicked: real impressions without a click, rows of
-    the item that was shown. checkpoint_dir: lets an interrupted training continue.
+    validation_rows: judge each epoch, for early stopping, and calibrate the model.
+    unclicked: real impressions without a click, rows of the item that was shown.
+    checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
     Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
     """
@@ -222,4 +226,10 @@ def train_dlrm(
             data=data_summary(train_rows, items) + extra,
         )
         report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
-    return model.cpu(), report
+        model = model.cpu()
+        if training.calibrate and validation_rows is not None and len(validation_rows):
+            judged = validation_rows.take(sample_rows(validation_rows, training.validation_rows, seed))
+            # Other negatives than the epochs were judged by.
+            model.calibration, calibration = calibrate(model, judged, items, training.negatives_per_click, seed + 1)
+            report = replace(report, calibration=calibration)
+    return model, report

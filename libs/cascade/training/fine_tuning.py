@@ -185,6 +185,7 @@ def fine_tune_dlrm(
         torch.manual_seed(seed)
         tuned = Dlrm(model.config)
         tuned.load_state_dict(model.state_dict())
+        tuned.calibration = model.calibration  # the rows of a day left out judge the result, and must not shape it
         objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, unclicked)
         extra = [] if unclicked is None else data_summary(unclicked, items)
         name = run_name(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from cascade.training import checkpoint as checkpoints
 from cascade.training.checkpoint import Checkpoint
 from cascade.training.errors import TrainingDivergedError, TrainingInputError, TrainingStalledError
 from cascade.training.optimiser import SPARSE_FROM, LazyAdam
+
+if TYPE_CHECKING:
+    from cascade.training.calibration import CalibrationReport
 
 Progress = Callable[[int, int, float], None]
 """Called with the steps done, the steps in all, and the latest loss."""
@@ -127,6 +130,8 @@ class TrainingReport:
     """of this process; a continued training does not count what was done before"""
     resumed_from: int
     """the step a checkpoint let it continue from; 0 for a training from the start"""
+    calibration: CalibrationReport | None = None
+    """what was fitted on held-out rows afterwards, for a ranker"""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON and metadata."""

@@ -135,3 +135,27 @@ def test_what_cannot_be_trained_on_is_refused(make_world) -> None:
         train_dlrm(world.train, None, world.items, world.dlrm, DlrmTraining(negatives="hard"))
     with pytest.raises(TrainingInputError, match="0 training rows"):
         train_dlrm(world.train.take(np.array([], int)), None, world.items, world.dlrm)
+
+
+def test_probabilities_are_calibrated_on_the_rows_that_judge_the_epochs(make_world) -> None:
+    world = make_world(rows=2500, skew=0.5)
+    training = replace(QUICK, loop=replace(QUICK.loop, epochs=6, learning_rate=1e-2, patience=None))
+    model, report = train_dlrm(world.train, world.validation, world.items, world.dlrm, training, seed=0)
+    plain, without = train_dlrm(
+        world.train, world.validation, world.items, world.dlrm, replace(training, calibrate=False), seed=0
+    )
+    assert model.fingerprint() == plain.fingerprint()  # the weights are none of its business
+    assert without.calibration is None
+    assert plain.calibration.kind == "none"
+    assert report.calibration is not None
+    assert report.calibration.kind == model.calibration.kind
+    assert report.calibration.clicks == len(world.validation)
+    assert report.calibration.losses[model.calibration.kind] <= report.calibration.losses["none"]
+    labels, probabilities = sampled(model, world)
+    assert auc(labels, probabilities) == pytest.approx(auc(*sampled(plain, world)), abs=1e-4)
+
+
+def test_without_held_out_rows_nothing_is_calibrated(make_world) -> None:
+    world = make_world(rows=600)
+    model, report = train_dlrm(world.train, None, world.items, world.dlrm, QUICK, seed=0)
+    assert (model.calibration.kind, report.calibration) == ("none", None)

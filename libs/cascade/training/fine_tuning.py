@@ -19,11 +19,12 @@ from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import QueryTower, TwoTower
 from cascade.training.device import choose_device, torch_threads
-from cascade.training.dlrm_training import DlrmObjective, DlrmTraining
+from cascade.training.dlrm_training import DlrmObjective, DlrmTraining, extra_summary
 from cascade.training.errors import TrainingInputError
+from cascade.training.impressions import Impressions
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
-from cascade.training.negatives import item_frequency
+from cascade.training.negatives import Floats, item_frequency
 from cascade.training.rows import IntArray, data_summary, drop_users, require_trainable, unknown_user
 from cascade.training.two_tower_training import SAMPLERS, TwoTowerTraining
 
@@ -167,7 +168,8 @@ def fine_tune_dlrm(
     items: ItemTable,
     training: DlrmTraining | None = None,
     *,
-    unclicked: TrainingSet | None = None,
+    impressions: Impressions | None = None,
+    weights: Floats | None = None,
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
@@ -176,7 +178,7 @@ def fine_tune_dlrm(
 ) -> tuple[Dlrm, TrainingReport]:
     """A ranker that learned from these rows, all of it; `model` is the predecessor and is left as it is.
 
-    unclicked: real impressions without a click, as in the full training. checkpoint_dir: as above.
+    impressions, weights: as in the full training. checkpoint_dir: as above.
     Raises TrainingInputError, TrainingDivergedError, CheckpointError.
     """
     training = training or FineTuning().dlrm
@@ -186,14 +188,13 @@ def fine_tune_dlrm(
         tuned = Dlrm(model.config)
         tuned.load_state_dict(model.state_dict())
         tuned.calibration = model.calibration  # the rows of a day left out judge the result, and must not shape it
-        objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, unclicked)
-        extra = [] if unclicked is None else data_summary(unclicked, items)
+        objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, impressions, weights)
         name = run_name(
             kind=Dlrm.KIND,
             parent=model.fingerprint(),
             training=asdict(training),
             seed=seed,
-            data=data_summary(rows, items) + extra,
+            data=data_summary(rows, items) + extra_summary(impressions, weights, items),
         )
         report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
     return tuned.cpu().eval(), report

@@ -8,15 +8,20 @@ place, and the served network never sees it, which is the same as asking of ever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize  # type: ignore[import-untyped]
 from scipy.special import expit  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
+from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.training.errors import TrainingInputError
 
 PLACES = 100
@@ -57,6 +62,19 @@ class Impressions:
         count = len(rows)
         nowhere = np.full(count, -1, np.int32)
         return cls(rows, np.zeros(count, bool), nowhere, np.ones(count, np.float32))
+
+    @classmethod
+    def read(cls, path: Path, user: UserTransform, context: ContextTransform, items: ItemTable) -> Impressions:
+        """From the file that `cascade.features.shown_rows` wrote; rows of items the table lacks are left out.
+
+        Positions count from 0, as they were logged. Raises FeatureFileMissingError, FeatureInputError.
+        """
+        rows = TrainingSet.build(path, user, context, items)
+        told = pq.read_table(path, columns=["item_id", "position", "propensity", "clicked"])
+        told = told.filter(pa.array(items.positions(told.column("item_id")) >= 0))
+        columns = (told.column(name).to_numpy() for name in ("clicked", "position", "propensity"))
+        clicked, position, propensity = columns
+        return cls(rows, clicked.astype(bool), position.astype(np.int32), propensity.astype(np.float32))
 
     def __len__(self) -> int:
         return len(self.rows)

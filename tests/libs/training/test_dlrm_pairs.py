@@ -31,11 +31,16 @@ def columns(cardinalities: tuple[int, ...], rows: int) -> Tensor:
     return torch.stack([torch.randint(0, size, (rows,)) for size in cardinalities], dim=1)
 
 
+def doubles(rows: int, columns: int) -> Tensor:
+    """In double precision no rounding turns a ReLU, which would change a gradient as a whole."""
+    return torch.randn(rows, columns, dtype=torch.float64)
+
+
 def sides(config: DlrmConfig, users: int, items: int) -> tuple[list[Tensor], list[Tensor]]:
-    who = [columns(config.user_cardinalities, users), torch.randn(users, config.user_continuous)]
-    where = [columns(config.context_cardinalities, users), torch.randn(users, config.context_continuous)]
-    what = [columns(config.item_cardinalities, items), torch.randn(items, config.item_continuous)]
-    return who + where, [*what, torch.randn(items, config.image_dim), torch.randn(items, config.text_dim)]
+    who = [columns(config.user_cardinalities, users), doubles(users, config.user_continuous)]
+    where = [columns(config.context_cardinalities, users), doubles(users, config.context_continuous)]
+    what = [columns(config.item_cardinalities, items), doubles(items, config.item_continuous)]
+    return who + where, [*what, doubles(items, config.image_dim), doubles(items, config.text_dim)]
 
 
 def by_rows(model: Dlrm, who: list[Tensor], what: list[Tensor], squares: int) -> Tensor:
@@ -56,7 +61,7 @@ def test_a_grid_has_the_logits_and_gradients_of_its_rows(
     config: DlrmConfig, squares: int, m: int, n: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    model = Dlrm(config)
+    model = Dlrm(config).double()
     model.image_scale.factor.fill_(3.0)
     who, what = sides(config, squares * m, squares * n)
     pairs = DlrmPairs(model)

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from cascade.features.item_table import ItemTable
+from cascade.features.shown_rows import SHOWN_SCHEMA
 from cascade.features.spec import Encoded
 from cascade.features.training_set import TrainingSet
+from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from cascade.training.errors import TrainingInputError
 from cascade.training.impressions import MOST_WEIGHT, PLACES, Impressions, PositionBias
 
@@ -56,3 +63,27 @@ def test_chances_out_of_bounds_are_refused(propensity: float) -> None:
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(TrainingInputError, match="one value a row"):
         shown(np.zeros(2), np.zeros(3, bool))
+
+
+def test_a_file_of_shown_rows_is_read_without_items_that_are_gone(tmp_path: Path) -> None:
+    catalog = pa.table(
+        {
+            "item_id": ["a", "b"], "category_l1": ["x", "y"], "category_l2": ["x1", "y1"], "price": [1.0, 2.0],
+            "gender": ["F", "M"],
+        }
+    )  # fmt: skip
+    users = pa.table({"user_id": ["u"], "age": [30], "gender": ["F"]})
+    content = np.zeros((2, 64), np.float32)
+    items = ItemTable.build(catalog, ItemTransform.fit(catalog, ["a", "b"]), content, content)
+    told = {
+        "user_id": ["u"] * 3, "item_id": ["b", "gone", "a"], "timestamp": [5, 6, 7], "device_type": ["mobile"] * 3,
+        "age": [30] * 3, "gender": ["F"] * 3, "top_category": ["x"] * 3, "feature_timestamp": [None] * 3,
+        "position": [0, 1, 2], "propensity": [1.0, 0.5, 0.25], "clicked": [True, True, False],
+    }  # fmt: skip
+    pq.write_table(pa.table(told, schema=SHOWN_SCHEMA), tmp_path / "shown.parquet")
+    context = ContextTransform.fit(pa.table({"device_type": ["mobile"]}))
+    found = Impressions.read(tmp_path / "shown.parquet", UserTransform.fit(users, ["x", "y"]), context, items)
+    assert found.rows.item_position.tolist() == [1, 0]
+    assert found.rows.timestamp.tolist() == [5, 7]
+    assert (found.position.tolist(), found.propensity.tolist()) == ([0, 2], [1.0, 0.25])
+    assert found.clicked.tolist() == [True, False]

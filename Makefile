@@ -2,6 +2,7 @@
 # make test   every test
 # make bench  measure everything into bench/results/ (an hour; needs wrk); AREAS="filter stages" for some of it
 # make bench-quick  the request path alone, two minutes
+# make canary-demo  a good version of the ranker is promoted under load, a slow, an erring and a random one rolled back
 # make chaos  100,000 events while workers and Redis are killed: each is in the Parquet exactly once
 # make k8s    render every overlay of k8s/ (needs kubectl or kustomize), validate all objects, hold the house rules
 PYTHON ?= python3.11
@@ -12,7 +13,7 @@ SHOP   ?=
 # threads that wait for work sleep: on few cores torch's spinning ones take time from those that work
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: up test bench bench-quick chaos k8s lint install clean
+.PHONY: up test bench bench-quick canary-demo chaos k8s lint install clean
 
 up: $(VENV)/.installed
 	$(BIN)/cascade up $(if $(SHOP),--shop "$(SHOP)")
@@ -31,6 +32,9 @@ bench: $(VENV)/.installed
 
 bench-quick: $(VENV)/.installed
 	$(BIN)/python -m bench request_path --quick
+
+canary-demo: $(VENV)/.installed
+	$(BIN)/python -m bench canary
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

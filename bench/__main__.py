@@ -24,7 +24,9 @@ AREAS = {
     "catalog_scale": "Candidate indexes from ten thousand to a million items",
     "filter": "The Bloom filter of seen items",
     "online": "Features worker and Feast",
+    "memory": "What a user and an item take in memory",
     "pipeline": "Every asset, at two sizes",
+    "canary": "A canary of the ranker: one that is promoted, three that are rolled back",
 }
 """Each is a module of this package with `run(report: Report) -> None`."""
 

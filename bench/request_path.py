@@ -95,6 +95,8 @@ def apart(
     )
     for concurrency in CONCURRENCIES:
         report.figure(f"c{concurrency}.cpu", sum(spent[concurrency].values()), "ms of processor a request")
+        for name in processes:
+            report.figure(f"c{concurrency}.cpu.{name}", spent[concurrency][name], "ms of processor a request")
     report.say(*missed(loads, {concurrency: sum(each.values()) for concurrency, each in spent.items()}))
     return loads
 

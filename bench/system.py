@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -23,7 +23,7 @@ from cascade.online.server import RedisServer, free_port
 from cascade.settings import Settings
 from cascade.store import ModelStore
 
-_READY_S = 90.0
+_READY_S = 240.0
 SERVICES = ("retrieval", "filter", "ranker")
 
 
@@ -95,11 +95,11 @@ class System:
         (part,) = (one for one in service_parts(settings) if one.name == "gateway")
         return self._start(part, {**urls, **environment})
 
-    def service(self, name: str, **environment: str) -> Running:
-        """One service by itself."""
+    def service(self, name: str, argv: tuple[str, ...] | None = None, **environment: str) -> Running:
+        """One service by itself. argv: another program in its place."""
         settings = settings_of(self.settings.state_dir, self._redis.port)
         (part,) = (one for one in service_parts(settings) if one.name == name)
-        return self._start(part, environment)
+        return self._start(part if argv is None else replace(part, argv=argv), environment)
 
     def one_process(self) -> Running:
         """All four in one process."""

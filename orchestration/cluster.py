@@ -12,9 +12,17 @@ from cascade.settings import Settings
 LEARNS = "torch"
 """Kind of the assets that train or encode; the others read, join and write."""
 
+TRAINS = {"cascade/trains": "true"}
+"""Tag of the assets that train in as many processes as `training_processes` says; the encoders take one GPU."""
+
 _LIGHT = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"cpu": "2", "memory": "8Gi"}}
-_LEARNING = {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"cpu": "4", "memory": "16Gi"}}
-_GPU = {"nvidia.com/gpu": "1"}
+_CPU, _MEMORY_GI = {"requests": 2, "limits": 4}, {"requests": 8, "limits": 16}
+"""Of one process that trains or encodes."""
+_SHARED_MEMORY: dict[str, dict[str, Any]] = {
+    "container_config": {"volume_mounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]},  # noqa: S108
+    "pod_spec_config": {"volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}]},
+}
+"""NCCL passes gradients between GPUs of a node through /dev/shm, of which a container has 64 MB otherwise."""
 _GPU_NODES = {
     "node_selector": {"cascade.nodes": "gpu"},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
@@ -32,11 +40,13 @@ def step_executor(settings: Settings, assets: Iterable[dg.AssetsDefinition]) -> 
         return dg.in_process_executor
     from dagster_k8s import k8s_job_executor
 
-    learning = pod_of_learning(gpu=settings.step_pods == "gpu")
+    gpu, assets = settings.step_pods == "gpu", list(assets)
+    one, several = pod_of_learning(gpu=gpu), pod_of_learning(gpu=gpu, processes=_processes(settings))
+    pods = dict.fromkeys(learning_steps(assets), one) | dict.fromkeys(training_steps(assets), several)
     return k8s_job_executor.configured(
         {
             "step_k8s_config": {"container_config": {"resources": _LIGHT}},
-            "per_step_k8s_config": dict.fromkeys(learning_steps(assets), learning),
+            "per_step_k8s_config": pods,
         },
         name="step_pods",
     )
@@ -47,9 +57,25 @@ def learning_steps(assets: Iterable[dg.AssetsDefinition]) -> list[str]:
     return sorted(asset.op.name for asset in assets if any(LEARNS in spec.kinds for spec in asset.specs))
 
 
-def pod_of_learning(*, gpu: bool) -> dict[str, Any]:
-    """Configuration of a pod that trains or encodes."""
-    if not gpu:
-        return {"container_config": {"resources": _LEARNING}}
-    resources = {bound: values | _GPU for bound, values in _LEARNING.items()}
-    return {"container_config": {"resources": resources}, "pod_spec_config": _GPU_NODES}
+def training_steps(assets: Iterable[dg.AssetsDefinition]) -> list[str]:
+    """Names of the steps, among those, that several processes can train."""
+    return sorted(asset.op.name for asset in assets if any(TRAINS.items() <= spec.tags.items() for spec in asset.specs))
+
+
+def pod_of_learning(*, gpu: bool, processes: int = 1) -> dict[str, Any]:
+    """Configuration of a pod that trains or encodes, in so many processes with a GPU each."""
+    resources = {
+        bound: {"cpu": str(_CPU[bound] * processes), "memory": f"{_MEMORY_GI[bound] * processes}Gi"}
+        | ({"nvidia.com/gpu": str(processes)} if gpu else {})
+        for bound in _CPU
+    }
+    shared: dict[str, dict[str, Any]] = _SHARED_MEMORY if gpu and processes > 1 else {}
+    return {
+        "container_config": {"resources": resources, **shared.get("container_config", {})},
+        "pod_spec_config": {**(_GPU_NODES if gpu else {}), **shared.get("pod_spec_config", {})},
+    }
+
+
+def _processes(settings: Settings) -> int:
+    """What a pod is asked for: `auto` counts the GPUs that a pod has, so it gets one."""
+    return 1 if settings.training_processes == "auto" else settings.training_processes

@@ -18,10 +18,10 @@ import dagster as dg
 from cascade.features.item_table import ItemTable
 from cascade.store.model_store import STABLE
 from orchestration.assets.release import noted_version
+from orchestration.catalog import Catalog, full_catalog
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cascade.index.interface import CandidateIndex
     from cascade.training.gates import Verdict
 
 VERDICT, LINEAGE, MODEL = "verdict.json", "lineage.json", "model"
@@ -39,6 +39,7 @@ _NEEDED = (
     "evaluation_set",
     "two_tower",
     "dlrm",
+    "item_vectors",
     "candidate_index",
 )
 ITEMS, INDEX = "items", "index"
@@ -58,14 +59,6 @@ class Predecessor:
     def name(self) -> str:
         """For people."""
         return "the full training" if self.day is None else f"fine-tuned on {self.day}"
-
-
-@dataclass(frozen=True)
-class Catalog:
-    """The items that can be recommended: those of the full training, or with what joined and left since."""
-
-    items: ItemTable
-    index: CandidateIndex
 
 
 def base_digest(workspace: Workspace, asset: str) -> str:
@@ -163,10 +156,8 @@ def current_catalog(workspace: Workspace) -> Catalog:
 
     folder = workspace.folder(NEW_ITEMS)
     if is_of_this_base(workspace):
-        return Catalog(ItemTable.load(folder / ITEMS), CandidateIndex.load(folder / INDEX))
-    return Catalog(
-        ItemTable.load(workspace.folder("item_table")), CandidateIndex.load(workspace.folder("candidate_index"))
-    )
+        return Catalog(ItemTable.load(folder / ITEMS), CandidateIndex.load(folder / INDEX), folder)
+    return full_catalog(workspace)
 
 
 def is_of_this_base(workspace: Workspace) -> bool:

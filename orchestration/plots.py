@@ -49,6 +49,22 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title:
     return markdown(figure, title)
 
 
+def intervals(
+    names: Sequence[str], values: Sequence[float], spans: Sequence[tuple[float, float] | None], title: str
+) -> Markdown:
+    """A bar for each name, with a line over where its interval lies."""
+    figure = Figure(figsize=(5, 0.22 * len(names) + 0.8))
+    axes = figure.subplots()
+    places = list(range(len(names)))[::-1]
+    axes.barh(places, values, color="#3b6ea8")
+    for place, span in zip(places, spans, strict=True):
+        if span is not None:
+            axes.plot(span, (place, place), color="black", linewidth=1.0)
+    axes.set_yticks(places, names)
+    axes.set_title(title)
+    return markdown(figure, title)
+
+
 def embedding_map(points: NDArray[np.float32], labels: Sequence[str], title: str) -> Markdown:
     """Points [N, 2] coloured by label."""
     names = sorted(set(labels))

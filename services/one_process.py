@@ -19,13 +19,9 @@ from cascade.serving.asgi_calls import AsgiCaller
 from cascade.serving.internal import refreshed_by
 from cascade.serving.run import serve
 from cascade.serving.threads import limit_process
-from services.filter.app import create_app as create_filter
 from services.filter.settings import FilterSettings
-from services.gateway.app import create_app as create_gateway
 from services.gateway.settings import GatewaySettings
-from services.ranker.app import create_app as create_ranker
 from services.ranker.settings import RankerSettings
-from services.retrieval.app import create_app as create_retrieval
 from services.retrieval.settings import RetrievalSettings
 
 
@@ -41,6 +37,12 @@ class AllSettings:
 
 def create_app(settings: AllSettings | None = None) -> FastAPI:
     """The gateway's app, with the other three inside: it starts them first and stops them last."""
+    # Not before: BLAS reads its number of threads when it is loaded, and `limit_process` sets it.
+    from services.filter.app import create_app as create_filter
+    from services.gateway.app import create_app as create_gateway
+    from services.ranker.app import create_app as create_ranker
+    from services.retrieval.app import create_app as create_retrieval
+
     settings = settings or AllSettings()
     behind = {
         "retrieval": create_retrieval(settings.retrieval),

@@ -9,6 +9,7 @@ CascadeError
 ├── index.errors       the candidate index
 ├── store.errors       bundles, versions, aliases
 ├── online.errors      Redis and what lives in it
+├── capacity.errors    what cannot be planned
 └── serving.errors     requests between services
 """
 

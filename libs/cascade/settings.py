@@ -19,6 +19,7 @@ REDIS_HOST = "127.0.0.1"
 """Where the Redis that Cascade starts listens, whatever `host` is: it asks for no password."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class Settings(BaseSettings):
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
         "shop-clip", description="`shop-clip` (trained on the shop) or an open_clip model: name or folder"
     )
     clip_epochs: int | None = Field(None, ge=1, description="epochs of the shop's CLIP; none: the library's default")
+    training_query: Literal["static", "context", "session"] = Field(
+        "session",
+        description="what retrieval's query tower reads: `static` the user's features; `context` also device, hour and "
+        "weekday; `session` also the user's latest 50 interactions",
+    )
     two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     training_rows_at_most: int | None = Field(
@@ -64,6 +70,12 @@ class Settings(BaseSettings):
         description="rows that a full training learns from, over all its epochs; it ends there, even within its first",
     )
     training_threads: int = Field(2, ge=1, description="threads of the CPU that train and judge a model")
+    recent_days: int = Field(
+        7, ge=0, description="last days of the shop whose interactions a build puts among users' recent items"
+    )
+    training_processes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="processes that train a model together, a GPU each where there are any; `auto`: one for each GPU"
+    )
     recall_target: float = Field(0.97, gt=0, le=1, description="recall against exact search that the index must reach")
     auc_margin: float = Field(0.05, ge=0, lt=0.5, description="how far above 0.5 the ranker's AUC must be")
     evaluation_rows: int = Field(3_000, ge=100, description="interactions that an evaluation samples")
@@ -89,6 +101,47 @@ class Settings(BaseSettings):
     gate_calibration_tolerance: float = Field(0.01, ge=0, description="how much higher the calibration error may be")
     retrain_evaluation_days: int = Field(
         1, ge=1, description="last complete days that a full retrain evaluates on; it trains on all before"
+    )
+
+    # Canary: how a new model is led from few users to all
+    canary_steps: Annotated[list[Percent], Field(min_length=1)] = Field(
+        [1.0, 5.0, 25.0, 100.0], description="shares of the users that the canary gets, in percent, one after another"
+    )
+    canary_pause_s: float = Field(600.0, ge=0, description="shortest time of a step")
+    canary_look_s: float = Field(10.0, gt=0, description="time between looks at the evidence")
+    canary_limit_s: float = Field(14_400.0, gt=0, description="longest time of a step that gathers too little evidence")
+    canary_at_limit: Literal["abort", "hold"] = Field(
+        "abort", description="what then: back to stable, or the share stays, unwatched, until somebody decides"
+    )
+    canary_false_alarms: float = Field(
+        0.01, gt=0, lt=1, description="chance that a canary which is not worse is aborted, over all its looks together"
+    )
+    canary_min_alarm: int = Field(
+        20, ge=1, description="outcomes of the canary that a signal needs before it may find it worse"
+    )
+    canary_min_calls: int = Field(500, ge=1, description="calls to the canary before a step may end well")
+    canary_min_users: int = Field(
+        500, ge=1, description="users shown a list, on either track, before the last step below 100 % may end well"
+    )
+    canary_error_tolerance: float = Field(
+        0.005, ge=0, lt=1, description="how much higher its share of failed calls may be"
+    )
+    canary_degraded_tolerance: float = Field(0.01, ge=0, lt=1, description="likewise of lists made without a stage")
+    canary_slow_tolerance: float = Field(
+        0.01, ge=0, lt=1, description="likewise of calls slower than stable's p99 times the factor"
+    )
+    canary_slow_factor: float = Field(1.25, ge=1, description="that factor")
+    canary_click_tolerance: float = Field(
+        0.05, ge=0, lt=1, description="how much lower its click-through may be, as a share of stable's"
+    )
+    canary_click_wait_s: float = Field(
+        30.0, ge=0, description="time a list waits for its click; with a look below CASCADE_FEATURES_ATTRIBUTION_S"
+    )
+    canary_gateways: str | None = Field(
+        None, description="URLs of the gateways whose metrics tell, commas between; none: that of the local run"
+    )
+    canary_prometheus: str | None = Field(
+        None, description="URL of a Prometheus that scrapes the gateways, asked instead; none: they are asked"
     )
 
     # On a cluster

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 
 from cascade.features.point_in_time import training_rows as write_training_rows
 from cascade.features.transforms import ContextTransform, UserTransform
-from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from cascade.store.artifacts import RankerArtifacts
 from orchestration import lineage, plots
 from orchestration.assets.features import ROWS, limits
 from orchestration.base import days_to_learn
+from orchestration.catalog import retrieval_parts
 from orchestration.lineage import current_catalog
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
@@ -89,11 +90,11 @@ def _of_day(workspace: Workspace, day: date, tuned_on: list[date]) -> list[dict[
     for name, (two_tower, dlrm, made) in models.items():
         key = (str(two_tower), str(dlrm))
         if key not in measured:
-            retrieval = RetrievalArtifacts(user, TwoTower.load(two_tower).query, now.index, now.items.item_ids)
+            retrieval = retrieval_parts(workspace, TwoTower.load(two_tower).query, now)
             ranking = RankerArtifacts(user, where, now.items, Dlrm.load(dlrm))
             measured[key] = (
-                measure_retrieval(rows, retrieval, slices),
-                measure_ranker(rows, retrieval, ranking, slices, seed=settings.seed),
+                measure_retrieval(rows, retrieval, slices, source=workspace.dataset),
+                measure_ranker(rows, retrieval, ranking, slices, source=workspace.dataset, seed=settings.seed),
             )
         first, second = measured[key]
         found += [

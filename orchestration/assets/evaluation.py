@@ -2,56 +2,67 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 
 from cascade.data.generator import Shop
-from cascade.features.item_table import ItemTable
 from cascade.features.transforms import ContextTransform, UserTransform
-from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from cascade.store.artifacts import RankerArtifacts
+from orchestration import plots
 from orchestration.assets.features import ROWS, evaluation_rows
-from orchestration.assets.training import candidate_index, dlrm, two_tower
+from orchestration.assets.training import candidate_index, dlrm, item_vectors, two_tower
+from orchestration.catalog import full_catalog, retrieval_parts
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
 
+if TYPE_CHECKING:
+    from cascade.training.report import EvaluationReport
+
 REPORT = "evaluation.json"
+ABLATION_ROWS = 500
 
 
 @dg.asset(
     group_name="evaluation",
-    code_version="2",
-    deps=[two_tower, candidate_index, dlrm, evaluation_rows],
+    code_version="3",
+    deps=[two_tower, item_vectors, candidate_index, dlrm, evaluation_rows],
     metadata=reads("evaluation_rows", "seed", "event_weights"),
     kinds={"numpy"},
 )
 def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The table that `cascade evaluate` prints."""
-    from cascade.index.interface import CandidateIndex
     from cascade.models.dlrm import Dlrm
     from cascade.models.two_tower import TwoTower
-    from cascade.training.evaluation import CASCADE, POPULARITY, TWO_TOWER, evaluate
+    from cascade.training.contestants import ALL_BASELINES, LIGHT_BASELINES
+    from cascade.training.evaluation import CASCADE, POPULARITY, TWO_TOWER, Scope, evaluate
 
     settings, split = workspace.settings, workspace.split()
     with workspace.making(context) as making:
         user = UserTransform.load(workspace.folder("user_transform"))
-        items = ItemTable.load(workspace.folder("item_table"))
+        catalog = full_catalog(workspace)
         where = ContextTransform.load(workspace.folder("context_transform"))
-        query = TwoTower.load(workspace.folder("two_tower")).query
-        index = CandidateIndex.load(workspace.folder("candidate_index"))
+        towers = TwoTower.load(workspace.folder("two_tower"))
         oracle = Shop.oracle_of(settings.dataset_dir)
         report = evaluate(
             workspace.dataset,
-            RetrievalArtifacts(user, query, index, items.item_ids),
-            RankerArtifacts(user, where, items, Dlrm.load(workspace.folder("dlrm"))),
+            retrieval_parts(workspace, towers.query, catalog),
+            RankerArtifacts(user, where, catalog.items, Dlrm.load(workspace.folder("dlrm"))),
             train_days=split.train,
             eval_days=split.evaluate,
             oracle=oracle,
-            max_rows=settings.evaluation_rows,
+            scope=Scope(
+                max_rows=settings.evaluation_rows,
+                baselines=ALL_BASELINES if _affords_all(workspace) else LIGHT_BASELINES,
+                new_user_events=(0, 1, 3, 10),
+                ablations=ABLATION_ROWS,
+            ),
             seed=settings.seed,
             weights=settings.event_weights,
             threads=settings.training_threads,
             rows_file=workspace.folder("evaluation_rows") / ROWS,
+            tower=towers.candidate,
             progress=lambda stage: context.log.info(f"evaluation: {stage}"),
         )
         summary = {
@@ -63,8 +74,39 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         }
         (making.folder / REPORT).write_text(json.dumps({"summary": summary, **report.to_dict()}, indent=2))
         making.metadata |= summary
-        making.metadata |= {"report": dg.MetadataValue.md(report.to_markdown())}
+        making.metadata |= {"report": dg.MetadataValue.md(report.to_markdown()), **_pictures(report)}
     return making.result()
+
+
+def _affords_all(workspace: Workspace) -> bool:
+    """Whether the shop is so small that fitting every baseline is nothing beside the trainings."""
+    from cascade.training.contestants import TUNED_INTERACTIONS
+
+    files = workspace.dataset.interaction_files(workspace.split().train)
+    return sum(int(pq.read_metadata(path).num_rows) for path in files) <= TUNED_INTERACTIONS
+
+
+def _pictures(report: "EvaluationReport") -> dict[str, dg.MarkdownMetadataValue]:
+    """Models beside each other, with their intervals, and what each group of features is worth."""
+    rows = [row for row in report.rows if row.slice == "all"]
+    found = {
+        f"plot_{metric.replace('@', '_at_')}": plots.intervals(
+            [row.model for row in rows],
+            [row.metrics[metric] for row in rows],
+            [row.intervals.get(metric) for row in rows],
+            metric,
+        )
+        for metric in ("recall@10", "ndcg@10")
+    }
+    losses = [one for one in report.ablations if one.metric == "ndcg@10"]
+    if losses:
+        found["plot_ablations"] = plots.intervals(
+            [f"{one.group} ({one.model})" for one in losses],
+            [one.loss for one in losses],
+            [one.interval for one in losses],
+            "ndcg@10 lost without",
+        )
+    return found
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -20,7 +20,17 @@ from cascade.store.release import promote
 from orchestration import lineage, plots
 from orchestration.assets.features import ROWS, _write_rows, training_rows
 from orchestration.assets.release import note_version, ranker_bundle, retrieval_bundle
-from orchestration.assets.training import _summary, candidate_index, dlrm, evaluation_set, training_set, two_tower
+from orchestration.assets.training import (
+    _summary,
+    candidate_index,
+    dlrm,
+    evaluation_set,
+    histories_for,
+    training_set,
+    two_tower,
+)
+from orchestration.catalog import retrieval_parts
+from orchestration.cluster import TRAINS
 from orchestration.lineage import MODEL, current_catalog, predecessor
 from orchestration.partitions import fine_tuning_days
 from orchestration.provenance import reads
@@ -69,11 +79,11 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         group_name=GROUP,
-        code_version="1",
+        code_version="2",
         deps=[daily_rows, training_set, evaluation_set],
         partitions_def=days,
         pool=POOL,
-        metadata=reads("mask_share", "seed", "replay_days", "replay_share", "holdout_share"),
+        metadata=reads("training_query", "mask_share", "seed", "replay_days", "replay_share", "holdout_share"),
         kinds={"numpy"},
     )
     def fine_tuning_set(
@@ -93,6 +103,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         partitions_def=days,
         pool=POOL,
         metadata=reads("two_tower_fine_tuning_rate", "seed", "gate_recall_tolerance", *_GATES),
+        tags=TRAINS,
         kinds={"torch"},
     )
     def fine_tuned_two_tower(
@@ -102,6 +113,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from cascade.models.two_tower import TwoTower
         from cascade.training.fine_tuning import fine_tune_two_tower
         from cascade.training.gates import RETRIEVAL_METRICS, judge, judged_rows, measure_retrieval, slices_of
+        from cascade.training.launch import processes
         from cascade.training.replay import seed_of
 
         day = _day(context, workspace)
@@ -116,22 +128,22 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 seed=seed_of(workspace.settings.seed, day),
                 checkpoint_dir=workspace.checkpoints("fine_tuned_two_tower", making.digest),
                 threads=workspace.settings.training_threads,
+                processes=processes(workspace.settings.training_processes),
                 progress=making.report,
             )
             model.save(making.folder / MODEL)
             stable, version = _serving_retrieval(workspace, day)
-            user = UserTransform.load(workspace.folder("user_transform"))
-            tuned = RetrievalArtifacts(user, model.query, now.index, now.items.item_ids)
+            tuned = retrieval_parts(workspace, model.query, now)
             rows = judged_rows(
                 _holdout(workspace, day),
                 [now.items],
                 workspace.settings.gate_rows,
                 seed_of(workspace.settings.seed, day),
             )
-            slices = slices_of(rows, user, now.items)
+            slices = slices_of(rows, tuned.user_transform, now.items)
             verdict = judge(
-                (version, measure_retrieval(rows, stable, slices)),
-                (f"fine-tuned on {day}", measure_retrieval(rows, tuned, slices)),
+                (version, measure_retrieval(rows, stable, slices, source=workspace.dataset)),
+                (f"fine-tuned on {day}", measure_retrieval(rows, tuned, slices, source=workspace.dataset)),
                 slices,
                 RETRIEVAL_METRICS,
                 _tolerances(workspace),
@@ -162,6 +174,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "gate_calibration_tolerance",
             *_GATES,
         ),
+        tags=TRAINS,
         kinds={"torch"},
     )
     def fine_tuned_dlrm(
@@ -171,6 +184,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from cascade.models.dlrm import Dlrm
         from cascade.training.fine_tuning import fine_tune_dlrm
         from cascade.training.gates import RANKER_METRICS, judge, judged_rows, measure_ranker, slices_of
+        from cascade.training.launch import processes
         from cascade.training.replay import seed_of
 
         day = _day(context, workspace)
@@ -186,6 +200,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 seed=seed,
                 checkpoint_dir=workspace.checkpoints("fine_tuned_dlrm", making.digest),
                 threads=workspace.settings.training_threads,
+                processes=processes(workspace.settings.training_processes),
                 progress=making.report,
             )
             model.save(making.folder / MODEL)
@@ -195,8 +210,11 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             rows = judged_rows(_holdout(workspace, day), [items, stable.items], workspace.settings.gate_rows, seed)
             slices = slices_of(rows, tuned.user_transform, items)
             verdict = judge(
-                (version, measure_ranker(rows, retrieval, stable, slices, seed=seed)),
-                (f"fine-tuned on {day}", measure_ranker(rows, retrieval, tuned, slices, seed=seed)),
+                (version, measure_ranker(rows, retrieval, stable, slices, source=workspace.dataset, seed=seed)),
+                (
+                    f"fine-tuned on {day}",
+                    measure_ranker(rows, retrieval, tuned, slices, source=workspace.dataset, seed=seed),
+                ),
                 slices,
                 RANKER_METRICS,
                 _tolerances(workspace),
@@ -233,8 +251,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         with workspace.making(context, part=context.partition_key, made_of=made_of) as making:
             now = current_catalog(workspace)
             model = TwoTower.load(workspace.folder("fine_tuned_two_tower", context.partition_key) / MODEL)
-            user = UserTransform.load(workspace.folder("user_transform"))
-            parts = RetrievalArtifacts(user, model.query, now.index, now.items.item_ids)
+            parts = retrieval_parts(workspace, model.query, now)
             _write_bundle(workspace, "retrieval", parts, day, made_of, verdict, making)
         return making.result(_check("retrieval_gates", verdict))
 
@@ -332,6 +349,7 @@ def _write_fine_tuning_set(workspace: Workspace, day: date, items: ItemTable, ma
         UserTransform.load(workspace.folder("user_transform")),
         ContextTransform.load(workspace.folder("context_transform")),
         items,
+        histories=histories_for(workspace, kept, items),
         masking=masking,
         progress=making.report,
     )
@@ -374,8 +392,7 @@ def _serving_retrieval(workspace: Workspace, day: date) -> tuple[RetrievalArtifa
     if version is not None:
         return RetrievalArtifacts.load(workspace.store.bundle("retrieval", version).path), version
     before, now = predecessor(workspace, "fine_tuned_two_tower", day), current_catalog(workspace)
-    user = UserTransform.load(workspace.folder("user_transform"))
-    return RetrievalArtifacts(user, TwoTower.load(before.model).query, now.index, now.items.item_ids), before.name
+    return retrieval_parts(workspace, TwoTower.load(before.model).query, now), before.name
 
 
 def _serving_ranker(workspace: Workspace, day: date) -> tuple[RankerArtifacts, str]:

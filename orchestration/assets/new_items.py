@@ -1,5 +1,7 @@
 """New items the same day: their embeddings and vectors by the models that are there, in new versions of all bundles."""
 
+from dataclasses import replace
+
 import dagster as dg
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,7 @@ from cascade.store.bundles import Bundle
 from cascade.store.model_store import STABLE
 from cascade.store.release import promote
 from orchestration import lineage
-from orchestration.assets.embeddings import SHOP_CLIP, image_embeddings, text_embeddings
+from orchestration.assets.embeddings import SHOP_CLIP, VECTORS, image_embeddings, load_vectors, text_embeddings
 from orchestration.assets.features import popularity
 from orchestration.assets.raw import ITEMS_DIGEST, catalog
 from orchestration.assets.release import gateway_bundle, ranker_bundle, retrieval_bundle
@@ -30,7 +32,7 @@ _SHOWN = 20
 
 @dg.asset(
     group_name="fine_tuning",
-    code_version="2",
+    code_version="3",
     deps=[catalog, text_embeddings, image_embeddings, item_table, two_tower, candidate_index],
     metadata=reads("text_encoder", "image_encoder", "recall_target", "seed"),
     check_specs=[
@@ -75,6 +77,7 @@ def new_items(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
         )
         table.save(making.folder / TABLE)
         index.save(making.folder / INDEX)
+        np.save(making.folder / VECTORS, vectors)
         fresh = table.positions(change.added)
         lost = _not_found(index.search(vectors[fresh], min(10, len(table)))[1], fresh) if len(fresh) else []
         gone = [item for item in change.removed if item in table.item_ids]
@@ -123,8 +126,11 @@ def new_items_release(
                 workspace.dataset.items(), popularity_within(gateway.popularity, now.items)
             ),
             "ranker": RankerArtifacts(ranker.user_transform, ranker.context_transform, now.items, ranker.dlrm),
-            "retrieval": RetrievalArtifacts(
-                retrieval.user_transform, retrieval.query_tower, now.index, now.items.item_ids
+            "retrieval": replace(
+                retrieval,
+                index=now.index,
+                item_ids=now.items.item_ids,
+                item_vectors=None if retrieval.item_vectors is None else load_vectors(now.vectors),
             ),
         }
         unchanged = {

@@ -9,12 +9,14 @@ from redis import Redis
 
 from cascade.features.point_in_time import ONLINE_SCHEMA, online_top_categories
 from cascade.features.popularity import Popularity
+from cascade.features.recent import recent_interactions
 from cascade.files import replacing
 from cascade.online.activity import ACTIVITY_FILE, offline_activity_lock
 from cascade.online.feast_config import ACTIVITY_VIEW, PROFILE_VIEW, feature_store
 from cascade.online.marks import mark_built
 from cascade.online.materialise import materialise
 from cascade.online.popular import write_popular
+from cascade.online.recent import fill_recent
 from orchestration.assets.features import INTERACTIONS, limits, popularity
 from orchestration.base import base_of
 from orchestration.provenance import reads
@@ -25,15 +27,15 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dg.asset(
     group_name="online",
-    code_version="2",
+    code_version="3",
     deps=[INTERACTIONS],
-    metadata=reads("redis_url", "event_weights"),
+    metadata=reads("redis_url", "event_weights", "training_query", "recent_days"),
     kinds={"feast", "redis"},
 )
 def online_features(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
-    """Age, gender and top category of every user: Feast's offline files, `apply`, online rows."""
+    """Every user's age, gender and top category: Feast's offline files, `apply`, online rows; latest interactions."""
     settings = workspace.settings
     with workspace.making(context) as making:
         last = base_of(settings).days[-1]
@@ -58,6 +60,7 @@ def online_features(
         with Redis.from_url(settings.redis()) as client:
             materialise(store, client, PROFILE_VIEW, profiles, EPOCH, now)
             materialise(store, client, ACTIVITY_VIEW, activity, EPOCH, now)
+            making.metadata["users_with_recent_items"] = _fill_recent(workspace, client, int(now.timestamp()))
         mark_built(settings.redis(), "online_features", making.digest)
         making.metadata |= {
             "dagster/row_count": len(profiles),
@@ -80,6 +83,15 @@ def online_popularity(
         mark_built(settings.redis(), "online_popularity", making.digest)
         making.metadata |= {"categories": len(popular.by_l1), "subcategories": len(popular.by_l2)}
     return making.result()
+
+
+def _fill_recent(workspace: Workspace, client: Redis, now: int) -> int:
+    """What users did last, for a query tower that reads it; live traffic's own lists stay. How many were written."""
+    settings = workspace.settings
+    if settings.training_query != "session" or not settings.recent_days:
+        return 0
+    users = recent_interactions(workspace.dataset, now, settings.recent_days, limits=limits(workspace))
+    return fill_recent(client, users)
 
 
 def _profiles(users: pa.Table, known_since: datetime) -> pa.Table:

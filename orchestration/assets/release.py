@@ -9,14 +9,15 @@ from cascade.features.item_table import ItemTable
 from cascade.features.popularity import Popularity
 from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.store import ModelStore
-from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
+from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts
 from cascade.store.bundles import Bundle
 from cascade.store.model_store import STABLE
 from cascade.store.release import promote
 from orchestration.assets.evaluation import evaluation, read_report
 from orchestration.assets.features import popularity
 from orchestration.assets.raw import catalog
-from orchestration.assets.training import candidate_index, dlrm, two_tower
+from orchestration.assets.training import candidate_index, dlrm, item_vectors, two_tower
+from orchestration.catalog import full_catalog, retrieval_parts
 from orchestration.provenance import reads
 from orchestration.workspace import Making, Workspace
 
@@ -25,25 +26,20 @@ VERSION = "version.txt"
 
 @dg.asset(
     group_name="release",
-    code_version="2",
-    deps=[two_tower, candidate_index, evaluation],
+    code_version="3",
+    deps=[two_tower, item_vectors, candidate_index, evaluation],
     metadata=reads("model_store"),
     kinds={"python"},
 )
 def retrieval_bundle(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
-    """Query tower, user transform and index for the retrieval service."""
-    from cascade.index.interface import CandidateIndex
+    """Query tower, index, and what the tower reads, for the retrieval service."""
     from cascade.models.two_tower import TwoTower
 
     with workspace.making(context) as making:
-        parts = RetrievalArtifacts(
-            UserTransform.load(workspace.folder("user_transform")),
-            TwoTower.load(workspace.folder("two_tower")).query,
-            CandidateIndex.load(workspace.folder("candidate_index")),
-            ItemTable.load(workspace.folder("item_table"), mmap=True).item_ids,
-        )
+        query = TwoTower.load(workspace.folder("two_tower")).query
+        parts = retrieval_parts(workspace, query, full_catalog(workspace))
         _release(workspace, "retrieval", parts.save, parts.lineage, making)
     return making.result()
 

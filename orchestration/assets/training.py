@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import numpy as np
 
+from cascade.features.history import Histories, histories_of_rows
 from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking
-from cascade.features.spec import (
-    CONTEXT_CONTINUOUS,
-    ITEM_CONTINUOUS,
-    USER_CONTINUOUS,
-)
+from cascade.features.spec import CONTEXT_CONTINUOUS, ITEM_CONTINUOUS, USER_CONTINUOUS
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from orchestration import plots
 from orchestration.assets.embeddings import VECTORS, image_embeddings, load_vectors, text_embeddings
 from orchestration.assets.features import ROWS, evaluation_rows, training_rows
 from orchestration.assets.transforms import context_transform, item_transform, user_transform
+from orchestration.cluster import TRAINS
 from orchestration.provenance import reads
 from orchestration.workspace import Workspace
 
@@ -52,9 +50,9 @@ def item_table(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
 
 @dg.asset(
     group_name="training",
-    code_version="1",
+    code_version="2",
     deps=[training_rows, user_transform, context_transform, item_table],
-    metadata=reads("mask_share", "seed"),
+    metadata=reads("mask_share", "seed", "training_query"),
     kinds={"numpy"},
 )
 def training_set(
@@ -70,8 +68,9 @@ def training_set(
 
 @dg.asset(
     group_name="training",
-    code_version="1",
+    code_version="2",
     deps=[evaluation_rows, user_transform, context_transform, item_table],
+    metadata=reads("training_query"),
     kinds={"numpy"},
 )
 def evaluation_set(
@@ -86,35 +85,39 @@ def evaluation_set(
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="4",
     deps=[training_set],
-    metadata=reads("two_tower_epochs", "training_rows_at_most", "seed"),
+    metadata=reads("training_query", "two_tower_epochs", "training_rows_at_most", "seed"),
+    tags=TRAINS,
     kinds={"torch"},
 )
 def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The retrieval model's checkpoint: query tower and candidate tower."""
-    from cascade.models.two_tower import TwoTowerConfig
+    from cascade.training.launch import processes
+    from cascade.training.query_rows import two_tower_config
     from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
     from cascade.training.validation import hold_out
 
     settings = workspace.settings
     with workspace.making(context) as making:
-        user, item, _ = _transforms(workspace)
+        user, item, where = _transforms(workspace)
         training = TwoTowerTraining()
         learned, judged = hold_out(TrainingSet.load(workspace.folder("training_set")), settings.seed)
         model, report = train_two_tower(
             learned,
             judged,
             ItemTable.load(workspace.folder("item_table")),
-            TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS)),
+            two_tower_config(settings.training_query, user, item, where),
             replace(training, loop=_budgeted(training.loop, settings.two_tower_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("two_tower"),
             threads=settings.training_threads,
+            processes=processes(settings.training_processes),
             progress=making.report,
         )
         model.save(making.folder)
         making.metadata |= {**_summary(report), "candidate_tower": str(model.query.candidate_fingerprint)[:12]}
+        making.metadata["query"] = model.config.mode
     return making.result()
 
 
@@ -171,11 +174,14 @@ def user_queries(workspace: Workspace, seed: int, count: int = 512) -> "NDArray[
     Users lie otherwise than items in the common space, so an index is tuned and judged by these.
     """
     from cascade.models.two_tower import TwoTower
+    from cascade.training.query_rows import query_vectors
 
     rows = TrainingSet.load(workspace.folder("evaluation_set"))
-    some = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
-    user = rows.take(some).user
-    return TwoTower.load(workspace.folder("two_tower")).query.predict(user.categorical, user.continuous)
+    some = rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:count]))
+    query = TwoTower.load(workspace.folder("two_tower")).query
+    # Histories name items of the full training's table, whatever the catalog is now.
+    vectors = load_vectors(workspace.folder("item_vectors"))
+    return query_vectors(query, some.user, some.context, some.histories, some.timestamp, vectors)
 
 
 def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
@@ -198,15 +204,17 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="3",
+    code_version="4",
     deps=[training_set],
     metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
+    tags=TRAINS,
     kinds={"torch"},
 )
 def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The ranker's checkpoint."""
     from cascade.models.dlrm import DlrmConfig
     from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+    from cascade.training.launch import processes
     from cascade.training.validation import hold_out
 
     settings = workspace.settings
@@ -230,6 +238,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
             threads=settings.training_threads,
+            processes=processes(settings.training_processes),
             progress=making.report,
         )
         model.save(making.folder)
@@ -242,7 +251,19 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
 def _encode(workspace: Workspace, rows: str, folder: Path, masking: Masking | None) -> TrainingSet:
     user, _, where = _transforms(workspace)
     items = ItemTable.load(workspace.folder("item_table"))
-    return TrainingSet.build(workspace.folder(rows) / ROWS, user, where, items, masking=masking, folder=folder)
+    path = workspace.folder(rows) / ROWS
+    histories = histories_for(workspace, path, items)
+    return TrainingSet.build(path, user, where, items, histories=histories, masking=masking, folder=folder)
+
+
+def histories_for(workspace: Workspace, rows: Path, items: ItemTable) -> Histories | None:
+    """What the rows' users did before them, where the query tower reads it.
+
+    Of the days up to the rows' last one: later ones hold nothing that any row may see.
+    """
+    if workspace.settings.training_query != "session":
+        return None
+    return histories_of_rows(rows, workspace.dataset, items.item_ids)
 
 
 def _transforms(workspace: Workspace) -> tuple[UserTransform, ItemTransform, ContextTransform]:

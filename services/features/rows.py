@@ -30,6 +30,7 @@ IMPRESSION_SCHEMA = pa.schema(
         pa.field("score", pa.float64()),
         pa.field("versions", pa.string(), nullable=False),
         pa.field("track", pa.string(), nullable=False),
+        pa.field("assigned", pa.string()),
     ]
 )
 
@@ -92,6 +93,7 @@ def impression_table(impressions: Sequence[tuple[str, Impression]], clicked: Map
             "event_id": event_id,
             "versions": json.dumps(shown.versions, sort_keys=True),
             "track": json.dumps(shown.tracks, sort_keys=True),
+            "assigned": json.dumps(shown.assigned, sort_keys=True) if shown.assigned else None,
         }
         for name, value in of_the_list.items():
             columns[name] += [value] * len(shown.items)

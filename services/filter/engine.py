@@ -39,7 +39,7 @@ class FilterEngine:
         return Filtered(item_ids, len(request.item_ids) - len(item_ids), 1000 * waited_s, 1000 * took_s)
 
     async def record(self, request: SeenRequest) -> str:
-        """Write an interaction whole; returns its event's id."""
+        """Write an interaction whole, and once under its write id; returns its event's id."""
         event = Event(
             user_id=request.user_id,
             item_id=request.item_id,
@@ -49,7 +49,7 @@ class FilterEngine:
             request_id=request.request_id,
         )
         async with self._limit.slot():
-            return await self._interactions.record(event)
+            return await self._interactions.record(event, request.write_id)
 
     async def forget(self, user_id: str) -> int:
         """Remove what is known of the user's seen and recent items; returns how many keys there were."""

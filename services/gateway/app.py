@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from cascade.serving.app import create_service_app
 from cascade.serving.hot import Hot
-from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
+from cascade.serving.internal import Outcome, refresh_of, refresh_router, refreshed_by
 from services.gateway import page, routes, shop_routes
 from services.gateway.container import Callers, Gateway, open_gateway
 from services.gateway.context import Clock, system_clock
@@ -40,7 +41,7 @@ def create_app(
         async with AsyncExitStack() as stack:
             gateway = await open_gateway(settings, app.state.metrics, stack, callers, clock)
             app.state.gateway = gateway
-            refreshed_by(app, refresh_of(gateway.holder))
+            refreshed_by(app, partial(_refresh, gateway))
             yield
 
     def gateway_in(app: FastAPI) -> Gateway:
@@ -69,6 +70,13 @@ def create_app(
     if settings.images_dir is not None:
         service.mount("/images", Pictures(directory=settings.images_dir, check_dir=False), name="images")
     return service
+
+
+async def _refresh(gateway: Gateway) -> dict[str, Outcome]:
+    """Look at the alias and at the canaries now; `canaries` tells the share of users of those that run, percent."""
+    told = dict(await refresh_of(gateway.holder)())
+    shares = {service: percent for service, percent in (await gateway.canaries.look()).items() if percent}
+    return {name: {**outcome, "canaries": shares} for name, outcome in told.items()} if shares else told
 
 
 class Pictures(StaticFiles):

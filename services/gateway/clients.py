@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -44,12 +45,12 @@ class ServiceClient:
         body = orjson.dumps(message, default=vars)  # valid already; pydantic's own writer takes four times as long
         return self._read(await self._send("POST", path, body, None, repeatable=True), answer)
 
-    async def post(
+    async def write(
         self, path: str, message: BaseModel, answer: type[Message], timeout_s: float | None = None
     ) -> Message:
-        """POST a message that has an effect, at most once, and read the answer. Raises StageError."""
+        """POST a message whose effect is the same sent once or twice, and read the answer. Raises StageError."""
         body = orjson.dumps(message, default=vars)
-        return self._read(await self._send("POST", path, body, timeout_s), answer)
+        return self._read(await self._send("POST", path, body, timeout_s, repeatable=True), answer)
 
     async def delete(self, path: str, answer: type[Message], timeout_s: float | None = None) -> Message:
         """DELETE a path and read the answer. Raises StageError."""
@@ -128,8 +129,9 @@ class FilterClient:
         return await self._service.read("/v1/filter", request, FilterResponse)
 
     async def seen(self, request: SeenRequest) -> SeenResponse:
-        """See SeenFilter."""
-        return await self._service.post("/v1/seen", request, SeenResponse, self._write_timeout_s)
+        """See SeenFilter. The write gets a name, by which another replica knows what the first one did of it."""
+        named = request.model_copy(update={"write_id": uuid4().hex})
+        return await self._service.write("/v1/seen", named, SeenResponse, self._write_timeout_s)
 
     async def forget(self, user_id: str) -> int:
         """See SeenFilter."""

@@ -26,8 +26,9 @@ from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
 from cascade.serving.resolving import Resolver
-from cascade.store import ModelStore
+from cascade.store import ModelStore, canary
 from cascade.store.artifacts import GatewayArtifacts
+from services.gateway.canaries import CanaryWatch
 from services.gateway.catalog import Catalog
 from services.gateway.clients import FilterClient, RankerClient, RetrievalClient, ServiceClient
 from services.gateway.context import Clock, system_clock
@@ -38,6 +39,8 @@ from services.gateway.interactions import Visitors
 from services.gateway.ports import FeatureSource, PopularItems
 from services.gateway.settings import GatewaySettings
 from services.gateway.telemetry import Telemetry
+from services.gateway.track_calls import TrackedCalls, TrackedRanker, TrackedRetriever
+from services.gateway.tracks import Tracks
 
 BUNDLE = "gateway"
 _STATE_TIMEOUT_S = 0.5
@@ -70,6 +73,7 @@ class Gateway:
     """
 
     holder: BundleHolder[Shop]
+    canaries: CanaryWatch
     ports: Ports
     visitors: Visitors
     telemetry: Telemetry
@@ -116,26 +120,43 @@ async def open_gateway(
         settings.feast_registry, settings.redis_url.get_secret_value(), settings.features_timeout_ms / 1000
     )
     stack.push_async_callback(features.close)
+    tracks = Tracks(telemetry.tracks)
+
+    def by_track(service: Stage, timeout_ms: int) -> TrackedCalls:
+        return TrackedCalls(service, tracks, telemetry.tracks, settings.canary_time_share * timeout_ms / 1000)
+
     ports = Ports(
         features=features,
-        retriever=RetrievalClient(clients["retrieval"]),
+        retriever=TrackedRetriever(
+            RetrievalClient(clients["retrieval"]), by_track("retrieval", settings.retrieval_timeout_ms)
+        ),
         seen_filter=FilterClient(clients["filter"], settings.write_timeout_ms / 1000),
-        ranker=RankerClient(clients["ranker"]),
+        ranker=TrackedRanker(RankerClient(clients["ranker"]), by_track("ranker", settings.ranker_timeout_ms)),
         fresh_popular=RedisPopularity(PopularInRedis(redis)),
         impressions=_impressions(settings, telemetry, stack),
     )
+    store = ModelStore(settings.model_store)
+    canaries = CanaryWatch(
+        lambda service: canary.read(store, service),
+        tracks,
+        telemetry,
+        poll_s=settings.canary_poll_s,
+        keep_s=settings.canary_keep_s,
+    )
     holder: BundleHolder[Shop] = BundleHolder(
-        ModelStore(settings.model_store),
+        store,
         BUNDLE,
         settings.alias,
-        lambda folder: open_shop(folder, settings, ports, telemetry, clock),
+        lambda folder: open_shop(folder, settings, ports, telemetry, clock, tracks),
         poll_s=settings.alias_poll_s,
         metrics=metrics,
     )
-    await asyncio.gather(holder.start(), _warm_up(features))
+    await asyncio.gather(holder.start(), canaries.start(), _warm_up(features))
     stack.push_async_callback(holder.aclose)
+    stack.push_async_callback(canaries.aclose)
     return Gateway(
         holder=holder,
+        canaries=canaries,
         ports=ports,
         visitors=Visitors(
             ports.seen_filter,
@@ -156,7 +177,9 @@ async def open_gateway(
     )
 
 
-def open_shop(folder: Path, settings: GatewaySettings, ports: Ports, telemetry: Telemetry, clock: Clock) -> Shop:
+def open_shop(
+    folder: Path, settings: GatewaySettings, ports: Ports, telemetry: Telemetry, clock: Clock, tracks: Tracks
+) -> Shop:
     """Read the gateway's bundle and stand the recommender on it."""
     artifacts = GatewayArtifacts.load(folder)
     catalog = Catalog(artifacts.items, with_images=settings.images_dir is not None)
@@ -167,7 +190,7 @@ def open_shop(folder: Path, settings: GatewaySettings, ports: Ports, telemetry: 
         settings.popular_timeout_ms / 1000,
         telemetry.popular_fallback,
     )
-    recommender = Recommender(ports, popular, catalog, telemetry, budget_of(settings), clock)
+    recommender = Recommender(ports, popular, catalog, telemetry, budget_of(settings), clock, tracks)
     return Shop(catalog, popular, recommender)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import orjson
 
-from cascade.api.common import Context, UserFeatures
+from cascade.api.common import Context, Track, UserFeatures
 from cascade.api.filter import FilterRequest
 from cascade.api.gateway import (
     RecommendationRequest,
@@ -40,6 +40,7 @@ from services.gateway.ports import (
     SeenFilter,
     StageLate,
 )
+from services.gateway.tracks import ALL_STABLE, Assigned, Tracks
 
 Answer = TypeVar("Answer")
 
@@ -90,8 +91,12 @@ class Ports:
 
 @dataclass
 class Trace:
-    """What happened to one request: wall time a stage (seconds), stages that failed, bundles that answered."""
+    """What happened to one request: wall time a stage (seconds), stages that failed, bundles that answered.
 
+    assigned: the tracks it asks for
+    """
+
+    assigned: Assigned = ALL_STABLE
     seconds: dict[str, float] = field(default_factory=dict)
     degraded: list[Stage] = field(default_factory=list)
     versions: dict[str, StageVersion] = field(default_factory=dict)
@@ -121,17 +126,25 @@ class Recommender:
         observer: Observer,
         budget: Budget | None = None,
         clock: Clock = system_clock,
+        tracks: Tracks | None = None,
     ) -> None:
+        """tracks: the canaries that run; none: everything is stable's"""
         self._ports = ports
         self._popular = popular
         self._catalog = catalog
         self._observer = observer
         self._budget = budget or Budget()
         self._clock = clock
+        self._tracks = tracks
 
-    async def recommend(self, request: RecommendationRequest, request_id: str) -> RecommendationResponse:
-        """The user's list, best first; `degraded` names the stages it had to do without."""
-        trace = Trace()
+    async def recommend(
+        self, request: RecommendationRequest, request_id: str, forced: Mapping[Stage, Track] | None = None
+    ) -> RecommendationResponse:
+        """The user's list, best first; `degraded` names the stages it had to do without.
+
+        forced: tracks that the request asks for, whatever the user's are
+        """
+        trace = Trace() if self._tracks is None else Trace(self._tracks.assign(request.user_id, forced))
         with trace.timed("total"):
             context = imputed_context(request.device_type, request.timestamp, self._clock)
             user = await self._user(request.user_id, trace)
@@ -147,6 +160,8 @@ class Recommender:
             self._ports.impressions.shown(partial(_impression, request_id, request.user_id, context, ranked, trace))
         for stage, seconds in trace.seconds.items():
             self._observer.stage(stage, seconds)
+        if self._tracks is not None and trace.assigned.tracks:
+            self._tracks.answered(trace.assigned, degraded=bool(trace.degraded))
         return RecommendationResponse.model_construct(
             request_id=request_id,
             user_id=request.user_id,
@@ -190,7 +205,8 @@ class Recommender:
         return [placed for placed in ranked if placed.item_id in left][: request.k]
 
     async def _candidates(self, user: UserFeatures, context: Context, count: int, trace: Trace) -> list[str]:
-        request = RetrieveRequest(user=user, context=context, k=count, with_scores=False)
+        track = trace.assigned.of("retrieval")
+        request = RetrieveRequest(user=user, context=context, k=count, with_scores=False, track=track)
         found = await self._ask("retrieval", lambda: self._ports.retriever.retrieve(request), trace)
         if found is None:
             with trace.timed("retrieval"):
@@ -224,8 +240,16 @@ class Recommender:
         if not item_ids:
             return []
         diversity, composition = _reranking(request)
+        if user.recent:  # retrieval alone reads them
+            user = user.model_copy(update={"recent": []})
         rank = RankRequest.model_construct(
-            user=user, context=context, item_ids=item_ids, k=request.k, diversity=diversity, composition=composition
+            user=user,
+            context=context,
+            item_ids=item_ids,
+            k=request.k,
+            diversity=diversity,
+            composition=composition,
+            track=trace.assigned.of("ranker"),
         )
         found = await self._ask("ranker", lambda: self._ports.ranker.rank(rank), trace)
         if found is None:
@@ -293,6 +317,7 @@ def _impression(request_id: str, user_id: str, context: Context, shown: Sequence
             ],
             "versions": {stage: answered.version for stage, answered in trace.versions.items()},
             "tracks": {stage: answered.track for stage, answered in trace.versions.items()},
+            **trace.assigned.as_dict(),
         }
     )
 

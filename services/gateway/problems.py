@@ -8,6 +8,7 @@ from cascade.online.errors import FeatureStoreNotReady
 from cascade.serving.problems import FieldError, Problem, ProblemOf, retry_after
 from services.gateway.interactions import FromTheFuture, InteractionRefused, NoSuchItem
 from services.gateway.ports import StageBusy, StageError
+from services.gateway.tracks import HEADER, BadTrackHeader
 
 
 def no_such_item(error: NoSuchItem) -> Problem:
@@ -37,6 +38,12 @@ def features_not_ready(_error: FeatureStoreNotReady) -> Problem:
     )  # fmt: skip
 
 
+def bad_track_header(error: BadTrackHeader) -> Problem:
+    """400, with the header."""
+    fault = FieldError(HEADER, str(error), error.value)
+    return Problem("bad-track-header", 400, "Invalid header", "The header names no tracks.", [fault])
+
+
 def _field(error: InteractionRefused) -> FieldError:
     return FieldError(error.field, error.message, error.value)
 
@@ -46,5 +53,6 @@ PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     FromTheFuture: from_the_future,
     StageError: stage_failed,
     FeatureStoreNotReady: features_not_ready,
+    BadTrackHeader: bad_track_header,
 }
 """Exception class → problem, beside the common ones."""

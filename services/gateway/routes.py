@@ -18,6 +18,7 @@ from cascade.api.gateway import (
 )
 from cascade.serving.context import current_request_id
 from services.gateway.container import Gateway
+from services.gateway.tracks import forced_tracks
 
 UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["u-17"])]
 
@@ -46,11 +47,14 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
 
     Nothing but `user_id` is required, and the user need not be known: time defaults to now, a missing or unknown device
     is treated as such. `degraded` names stages that were down or late; the list is there all the same.
+
+    The header `X-Cascade-Track: ranker=canary, retrieval=stable` asks for a track of a service, for this request alone.
     """
     gateway = gateway_of(request)
+    forced = forced_tracks(request.scope["headers"])
     recommender = gateway.shop().recommender
     async with gateway.lists.slot():
-        return reply(await recommender.recommend(body, current_request_id() or ""))
+        return reply(await recommender.recommend(body, current_request_id() or "", forced))
 
 
 @router.post(

@@ -54,7 +54,16 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     filter_timeout_ms: int = Field(150, ge=1, description="time for the filter; beyond it degraded")
     ranker_timeout_ms: int = Field(300, ge=1, description="time for the ranker; beyond it degraded")
     popular_timeout_ms: int = Field(100, ge=1, description="time for popular items from Redis; beyond it the bundle's")
-    write_timeout_ms: int = Field(1000, ge=1, description="time to record or forget; beyond it 503")
+    write_timeout_ms: int = Field(1000, ge=1, le=30_000, description="time to record or forget; beyond it 503")
+    canary_poll_s: float = Field(
+        2.0, gt=0, description="time between looks at which canaries run, and how long each look may take"
+    )
+    canary_keep_s: float = Field(
+        5.0, ge=0, description="how long a canary goes on when the model store cannot be read; then nobody has it"
+    )
+    canary_time_share: float = Field(
+        0.5, gt=0, lt=1, description="part of its stage's time that a canary may take; the rest is left to ask stable"
+    )
     clock_skew_s: int = Field(3600, ge=0, description="how far in the future an interaction's timestamp may lie")
 
     impressions_queue: int = Field(2000, ge=1, description="lists shown that may wait to be logged; beyond it shed")

@@ -14,6 +14,8 @@ from cascade.serving.logging import get_logger
 from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
 from services.gateway.impressions import SHED_REASONS, ShedReason
 from services.gateway.ports import StageError
+from services.gateway.track_metrics import TrackMetrics
+from services.gateway.tracks import TRACKED
 
 STAGES: tuple[Stage, ...] = ("features", "retrieval", "filter", "ranker")
 _TIMED = (*STAGES, "metadata", "total")
@@ -55,6 +57,14 @@ class Telemetry:
         self._impressions_shed = Counter(
             "cascade_impressions_shed", "Lists shown that were not logged, by reason", ("reason",), registry=registry
         )
+        self._canary_percent = Gauge(
+            "cascade_canary_percent", "Share of users that this gateway sends to the service's canary", ("service",),
+            registry=registry,
+        )  # fmt: skip
+        self._canary_unread = Counter(
+            "cascade_canary_unread", "Looks at the model store that told nothing of a service's canary", ("service",),
+            registry=registry,
+        )  # fmt: skip
         self._replicas = Gauge("cascade_replicas", "Replicas known of a service", ("stage",), registry=registry)
         self._replicas_ejected = Gauge(
             "cascade_replicas_ejected", "Replicas known that get no calls for now", ("stage",), registry=registry
@@ -65,10 +75,14 @@ class Telemetry:
         self._retries = Counter(
             "cascade_call_retries", "Calls sent once more, to another replica", ("stage",), registry=registry
         )
+        self.tracks = TrackMetrics(metrics)
+        """what is counted of each track while a service has a canary"""
         # Children up front: every series is there from the start, and no lookup costs the request.
         self._timed = {stage: self._stage_seconds.labels(stage) for stage in _TIMED}
         for stage in STAGES:
             self._degraded.labels(stage)
+        for service in TRACKED:
+            self._canary_unread.labels(service)
         for reason in SHED_REASONS:
             self._impressions_shed.labels(reason)
 
@@ -111,6 +125,14 @@ class Telemetry:
     def impressions_shed(self, count: int, reason: ShedReason) -> None:
         """See ImpressionObserver."""
         self._impressions_shed.labels(reason).inc(count)
+
+    def share(self, service: Stage, percent: float) -> None:
+        """See CanaryObserver."""
+        self._canary_percent.labels(service).set(percent)
+
+    def unread(self, service: Stage) -> None:
+        """See CanaryObserver."""
+        self._canary_unread.labels(service).inc()
 
     def replicas_of(self, stage: Stage) -> ReplicaTelemetry:
         """What counts the replicas of a stage; no label names one of them."""

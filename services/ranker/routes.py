@@ -5,19 +5,20 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from cascade.api.ranker import RankRequest, RankResponse
-from cascade.serving.batching import MicroBatcher
 from cascade.serving.responses import JsonResponse
+from cascade.serving.tracks import Tracks
+from cascade.store.artifacts import RankerArtifacts
 from services.ranker.engine import Ranked
 
 router = APIRouter(prefix="/v1", tags=["ranker"])
 
-Batcher = MicroBatcher[RankRequest, Ranked]
+RankerTracks = Tracks[RankerArtifacts, RankRequest, Ranked]
 
 
 @router.post("/rank", response_model=RankResponse, summary="Order candidates by click probability and keep k")
 async def rank(body: RankRequest, request: Request) -> JsonResponse:
-    batcher: Batcher = request.app.state.batcher
-    batched = await batcher.submit(body)
+    tracks: RankerTracks = request.app.state.tracks
+    batched = await tracks.answer(body, body.track)
     ranked = batched.value
     return JsonResponse(
         {

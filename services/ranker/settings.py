@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from cascade.serving.settings import BatchSettings, BundleSettings, Port, ServiceSettings
+from cascade.serving.settings import Port, ServiceSettings, TrackSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
-class RankerSettings(ServiceSettings, BundleSettings, BatchSettings):
+class RankerSettings(ServiceSettings, TrackSettings):
     """Environment prefix CASCADE_RANKER_."""
 
     model_config = SettingsConfigDict(env_prefix="CASCADE_RANKER_", env_file=".env", extra="ignore", frozen=True)

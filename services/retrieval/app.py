@@ -14,11 +14,11 @@ from fastapi import FastAPI
 
 from cascade.index.gpu import on_gpu
 from cascade.serving.app import create_service_app
-from cascade.serving.batching import MicroBatcher
 from cascade.serving.hot import Hot
-from cascade.serving.internal import refresh_of, refresh_router, refreshed_by
-from cascade.serving.reload import BundleHolder
+from cascade.serving.internal import refresh_router, refreshed_by
 from cascade.serving.threads import limit_torch
+from cascade.serving.track_metrics import BundleMetrics
+from cascade.serving.tracks import make_tracks
 from cascade.store import ModelStore
 from cascade.store.artifacts import RetrievalArtifacts
 from services.retrieval import routes
@@ -39,48 +39,40 @@ def create_app(settings: RetrievalSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        holder = BundleHolder(
-            ModelStore(settings.model_store),
+        tracks: routes.RetrievalTracks = make_tracks(
             "retrieval",
-            settings.alias,
+            settings,
+            ModelStore(settings.model_store),
             load,
             warm_up,
-            poll_s=settings.alias_poll_s,
-            metrics=app.state.metrics,
+            lambda holder: RetrievalEngine(holder).answer,
+            app.state.metrics,
+            app.state.bundle_metrics,
         )
-        batcher: routes.Batcher = MicroBatcher(
-            RetrievalEngine(holder).answer,
-            max_size=settings.batch_max_size,
-            max_wait_s=settings.batch_max_wait_ms / 1000,
-            queue_bound=settings.queue_bound,
-            in_thread=settings.batch_in_thread,
-            metrics=app.state.metrics,
-            name="retrieval",
-        )
-        app.state.holder, app.state.batcher = holder, batcher
-        refreshed_by(app, refresh_of(holder))
-        await holder.start()
+        app.state.tracks, app.state.holder = tracks, tracks.stable.holder
+        refreshed_by(app, tracks.refresh)
+        await tracks.start()
         try:
             yield
         finally:
-            await batcher.aclose()
-            await holder.aclose()
+            await tracks.aclose()
+
+    def tracks_of(app: FastAPI) -> routes.RetrievalTracks:
+        tracks: routes.RetrievalTracks = app.state.tracks
+        return tracks
 
     async def bundle_is_loaded(app: FastAPI) -> str | None:
-        holder: BundleHolder[RetrievalArtifacts] = app.state.holder
-        return holder.not_ready()
+        return tracks_of(app).not_ready()
 
-    def versions(app: FastAPI) -> dict[str, str]:
-        holder: BundleHolder[RetrievalArtifacts] = app.state.holder
-        return holder.versions()
-
-    return create_service_app(
+    service = create_service_app(
         "retrieval",
         settings,
         lifespan,
         [routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
-        versions=versions,
+        versions=lambda app: tracks_of(app).versions(),
         hot=[Hot(routes.retrieve)],
         description="The catalog to a few hundred candidates: query tower and candidate index.",
     )
+    service.state.bundle_metrics = BundleMetrics(service.state.metrics)
+    return service

@@ -14,6 +14,7 @@ from cascade.api.retrieval import RetrieveRequest, SimilarRequest
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.serving.reload import BundleHolder
 from cascade.store.artifacts import RetrievalArtifacts
+from services.retrieval.histories import histories_of
 
 Query = RetrieveRequest | SimilarRequest
 
@@ -81,12 +82,12 @@ def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDAr
     """A vector in the candidate space for each query, float32 [Q, D]; NaN where there is none, and why."""
     vectors = np.full((len(queries), bundle.index.dim), np.nan, np.float32)
     faults: dict[int, Exception] = {}
-    users: list[UserFeatures] = []
+    asked: list[RetrieveRequest] = []
     user_rows: list[int] = []
     for row, query in enumerate(queries):
         similar_to = _similar_to(query)
         if similar_to is None:
-            users.append(cast(RetrieveRequest, query).user)
+            asked.append(cast(RetrieveRequest, query))
             user_rows.append(row)
             continue
         position = bundle.positions.get(similar_to)
@@ -94,15 +95,26 @@ def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDAr
             faults[row] = UnknownItem(f"no item {similar_to!r} in the index")
         else:
             vectors[row] = bundle.index.reconstruct(position)
-    if users:
-        encoded = bundle.user_transform.encode(
-            [user.user_id for user in users],
-            [user.age for user in users],
-            [user.gender for user in users],
-            [user.top_category for user in users],
-        )
-        vectors[user_rows] = bundle.encoder.predict(encoded.categorical, encoded.continuous)
+    if asked:
+        vectors[user_rows] = _query_vectors(bundle, asked)
     return vectors, faults
+
+
+def _query_vectors(bundle: RetrievalArtifacts, queries: Sequence[RetrieveRequest]) -> NDArray[np.float32]:
+    """Each visitor's vector, from what the bundle's query tower reads: float32 [Q, D]."""
+    users = [query.user for query in queries]
+    features = bundle.user_transform.encode(
+        [user.user_id for user in users],
+        [user.age for user in users],
+        [user.gender for user in users],
+        [user.top_category for user in users],
+    )
+    if bundle.context_transform is not None and bundle.mode != "static":
+        moments = bundle.context_transform.encode(
+            [query.context.device_type for query in queries], [query.context.timestamp for query in queries]
+        )
+        features = features.beside(moments)
+    return bundle.encoder.predict(features.categorical, features.continuous, histories_of(bundle, queries))
 
 
 def _similar_to(query: Query) -> str | None:

@@ -13,11 +13,13 @@ import pytest
 
 from cascade.api.common import UserFeatures
 from cascade.features.item_table import ItemTable
+from cascade.features.spec import EVENT_TYPES, HISTORY_LENGTH
 from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import TwoTower
 from cascade.store import ModelStore
 from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from cascade.training.query_rows import query_vectors
 
 SAMPLE = 40
 
@@ -40,6 +42,17 @@ def encoded(system: Any) -> TrainingSet:
 
 def user_of(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("user_id", "age", "gender", "top_category")}
+
+
+def recent_of(row: int, encoded: TrainingSet, item_ids: list[str]) -> list[str]:
+    """The row's history as Redis keeps it and a request carries it, newest first."""
+    histories = encoded.histories
+    assert histories is not None
+    events = range(int(histories.history_end[row]) - 1, int(histories.history_start[row]) - 1, -1)[:HISTORY_LENGTH]
+    return [
+        f"{histories.event_timestamp[n]}|{EVENT_TYPES[histories.event_type[n] - 1]}|{item_ids[histories.event_item[n]]}"
+        for n in events
+    ]
 
 
 def context_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -66,11 +79,16 @@ def test_retrieval_answers_as_the_towers_score(system: Any, raw: list[dict[str, 
     items = ItemTable.load(system.settings.artifacts_dir / "item_table")
     towers = TwoTower.load(system.settings.artifacts_dir / "two_tower")
     candidates = towers.candidate.predict(items.categorical, items.continuous, items.image, items.text)
-    queries = towers.query.predict(encoded.user.categorical, encoded.user.continuous)
+    queries = query_vectors(
+        towers.query, encoded.user, encoded.context, encoded.histories, encoded.timestamp, candidates
+    )
+    recents = [recent_of(number, encoded, items.item_ids) for number in range(len(raw))]
+    assert any(recents)
     url = f"http://127.0.0.1:{system.settings.retrieval_port}/v1/retrieve"
 
-    for row, query in zip(raw, queries, strict=True):
-        answer = httpx.post(url, json={"user": user_of(row), "context": context_of(row), "k": 20}).json()
+    for row, query, recent in zip(raw, queries, recents, strict=True):
+        user = {**user_of(row), "recent": recent}
+        answer = httpx.post(url, json={"user": user, "context": context_of(row), "k": 20}).json()
 
         scores = candidates @ query  # [N]
         assert set(answer["item_ids"]) == {items.item_ids[n] for n in np.argsort(-scores, kind="stable")[:20]}

@@ -20,7 +20,7 @@ from cascade.online.server import free_port
 ROOT = Path(__file__).parents[2]
 SERVICES = ("gateway", "retrieval", "filter", "ranker", "features")
 FOREIGN = {
-    "gateway": ("torch", "faiss", "dagster", "sentence_transformers", "open_clip"),
+    "gateway": ("torch", "faiss", "feast", "dagster", "sentence_transformers", "open_clip"),
     "retrieval": ("feast", "dagster", "sentence_transformers", "open_clip"),
     "filter": ("torch", "faiss", "feast", "dagster"),
     "ranker": ("faiss", "feast", "dagster", "sentence_transformers", "open_clip"),

@@ -9,7 +9,7 @@ import pytest
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
 from cascade.settings import Settings
-from orchestration.cluster import learning_steps, pod_of_learning, step_executor
+from orchestration.cluster import learning_steps, pod_of_learning, step_executor, training_steps
 from orchestration.graph import all_assets, create_definitions
 
 
@@ -35,11 +35,35 @@ def test_executor_takes_the_pods(settings: Settings, where: str) -> None:
     assert "limits" in pods["step_k8s_config"]["container_config"]["resources"]
 
 
-def test_pods_are_ones_that_kubernetes_knows() -> None:
-    known = UserDefinedDagsterK8sConfig.from_dict(pod_of_learning(gpu=True))
+@pytest.mark.parametrize(("wanted", "gpus"), [(1, "1"), (4, "4"), ("auto", "1")])
+def test_what_trains_asks_for_a_gpu_a_process(settings: Settings, wanted: object, gpus: str) -> None:
+    assets = all_assets(settings)
+    executor = step_executor(settings.model_copy(update={"step_pods": "gpu", "training_processes": wanted}), assets)
 
-    assert known.container_config["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    config: Any = executor.config_schema.resolve_config({})
+    pods = config.value.get("config", config.value)["per_step_k8s_config"]
+    asked = {name: pod["container_config"]["resources"]["limits"]["nvidia.com/gpu"] for name, pod in pods.items()}
+    assert set(training_steps(assets)) == {"two_tower", "dlrm", "fine_tuned_two_tower", "fine_tuned_dlrm"}
+    assert {asked[name] for name in training_steps(assets)} == {gpus}
+    assert {asked[name] for name in set(learning_steps(assets)) - set(training_steps(assets))} == {"1"}
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_pods_are_ones_that_kubernetes_knows(processes: int) -> None:
+    known = UserDefinedDagsterK8sConfig.from_dict(pod_of_learning(gpu=True, processes=processes))
+
+    assert known.container_config["resources"]["limits"]["nvidia.com/gpu"] == str(processes)
     assert known.pod_spec_config["tolerations"][0]["key"] == "nvidia.com/gpu"
+    mounts = {mount["name"] for mount in known.container_config.get("volume_mounts", [])}
+    assert mounts == {volume["name"] for volume in known.pod_spec_config.get("volumes", [])}
+    assert bool(mounts) == (processes > 1)
+
+
+def test_a_process_more_is_memory_more() -> None:
+    one, three = (
+        pod_of_learning(gpu=False, processes=count)["container_config"]["resources"]["requests"] for count in (1, 3)
+    )
+    assert (one, three) == ({"cpu": "2", "memory": "8Gi"}, {"cpu": "6", "memory": "24Gi"})
 
 
 def test_automation_starts_on_where_it_is_asked_for(settings: Settings) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -23,7 +24,7 @@ from cascade.index.build import build_index
 from cascade.models.dlrm import Dlrm, DlrmConfig
 from cascade.models.two_tower import TwoTower, TwoTowerConfig
 from cascade.online.server import free_port
-from cascade.store import ModelStore
+from cascade.store import ModelStore, canary
 from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
 from cascade.store.release import promote, rollback
 from services.filter.settings import FilterSettings
@@ -245,3 +246,61 @@ async def test_the_one_endpoint_refreshes_the_bundles_of_all(
         assert answer.json()["versions"]["ranker"]["version"] == new
         rollback(models, "ranker")
         assert await told() == old
+
+
+async def test_a_canary_answers_its_users_in_one_process_too(
+    store: Path, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all of it is found at once when the process is told."""
+    token = "a-token-of-some-length"
+    variables = environment(store, redis_url, tmp_path) | {"CASCADE_GATEWAY_CANARY_POLL_S": "3600"}
+    for service in SERVICES:
+        variables |= {
+            f"CASCADE_{service.upper()}_INTERNAL_TOKEN": token,
+            f"CASCADE_{service.upper()}_ALIAS_POLL_S": "3600",
+        }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    models = ModelStore(store)
+    stable = models.alias("retrieval", "stable")
+    parts = RetrievalArtifacts.load(models.bundle("retrieval", "stable").path)
+    with torch.no_grad():
+        for parameter in parts.query_tower.parameters():
+            parameter.mul_(1.1)
+    tried = models.write("retrieval", parts.save, training_days=[dt.date(2026, 1, 6)]).version
+    app = create_app()
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
+    ):
+
+        async def told() -> dict[str, Any]:
+            answer = await client.post("/internal/refresh", headers={"authorization": f"Bearer {token}"})
+            found: dict[str, Any] = answer.json()["bundles"]
+            return found
+
+        async def tracks() -> set[tuple[str, str]]:
+            found = set()
+            for number in range(30):
+                answer = await client.post("/v1/recommendations", json={"user_id": f"u{number}"})
+                assert "retrieval" not in answer.json()["degraded"]
+                version = answer.json()["versions"]["retrieval"]
+                found.add((version["track"], version["version"]))
+            return found
+
+        canary.start(models, "retrieval", tried, 50)
+        bundles = await told()
+        assert bundles["retrieval"]["canary"] == {"version": tried, "changed": True, "refused": None}
+        assert bundles["gateway"]["canaries"] == {"retrieval": 50.0}
+        assert await tracks() == {("stable", stable), ("canary", tried)}
+        canary.abort(models, "retrieval", "the test has seen enough")
+        await told()
+        assert await tracks() == {("stable", stable)}
+
+
+@pytest.mark.parametrize("module", ["one_process", "retrieval.__main__", "ranker.__main__"])
+def test_threads_are_bounded_before_numpy_is_loaded(module: str) -> None:
+    """BLAS reads its number of threads when it is loaded; a module that loads NumPy itself comes too late."""
+    program = f"import sys, services.{module}; print('numpy' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_ID_LENGTH = 128
 MAX_CANDIDATES = 1000
 MAX_K = 100
+MAX_RECENT = 50
 MAX_TIMESTAMP_S = 4_102_444_800  # 2100-01-01
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -40,6 +41,13 @@ class UserFeatures(Message):
     age: Annotated[float, Field(ge=0, le=130)] | None = None
     gender: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None
     top_category: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None
+    recent: Annotated[
+        list[Annotated[str, Field(max_length=MAX_ID_LENGTH + 64)]],
+        Field(
+            max_length=MAX_RECENT,
+            description="latest interactions as `timestamp|event_type|item_id` (UTC seconds), newest first",
+        ),
+    ] = []
 
 
 class Context(Message):
@@ -54,3 +62,12 @@ class StageTiming(Message):
 
     queue_ms: Milliseconds
     compute_ms: Milliseconds
+
+
+def recent_parts(entry: str) -> tuple[int, str, str]:
+    """UTC seconds, event type and item id of an entry of `UserFeatures.recent`; an id may hold the separator itself.
+
+    Raises ValueError on text that is no such entry.
+    """
+    timestamp, event_type, item_id = entry.split("|", 2)
+    return int(timestamp), event_type, item_id

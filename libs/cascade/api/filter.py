@@ -33,6 +33,8 @@ class SeenRequest(Message):
     event_type: EventType = "click"
     device_type: Annotated[str, Field(max_length=128)] | None = None
     request_id: Annotated[str, Field(max_length=128)] | None = None
+    write_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{16,64}$")] | None = None
+    """the sender's name for this write: sent again within a minute, it has its effect once and the same answer"""
 
 
 class SeenResponse(Message):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cascade.api.common import Id, Message, Probability, Timestamp
+from cascade.api.common import Id, Message, Probability, Timestamp, Track
 
 
 class ImpressionItem(Message):
@@ -19,7 +19,11 @@ class ImpressionItem(Message):
 
 
 class Impression(Message):
-    """A list as it was shown. versions and tracks: by service."""
+    """A list as it was shown. versions and tracks: by service, those that answered.
+
+    assigned: by service that has a canary, the track whose the user is; what answered differs where the canary failed
+    forced: services whose track the request named itself, so that it says nothing of the users at large
+    """
 
     request_id: Id
     user_id: Id
@@ -28,3 +32,5 @@ class Impression(Message):
     items: list[ImpressionItem]
     versions: dict[str, str]
     tracks: dict[str, str]
+    assigned: dict[str, Track] = Field(default={})
+    forced: list[str] = Field(default=[])

@@ -75,13 +75,14 @@ class RankRequest(Message):
     k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = 10
     diversity: Diversity | None = None
     composition: Annotated[Composition, AfterValidator(_instead_of_diversity)] | None = None
+    track: Track = Field(default="stable", description="which bundle is asked; without a canary, stable answers")
 
 
 class RankResponse(Message):
     """Item ids with click probabilities, in the order to show. `unknown` ids were dropped, never mapped.
 
     A propensity is the chance that the item had of its place given the items before it: 1 for the plain top k, below 1
-    where the list was drawn or explored.
+    where the list was drawn or explored. track: the bundle that answered, which need not be the one asked.
     """
 
     item_ids: list[str]

@@ -16,6 +16,7 @@ class RetrieveRequest(Message):
     context: Context
     k: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)] = 300
     with_scores: bool = Field(default=True, description="whether the answer holds the scores; without, they are empty")
+    track: Track = Field(default="stable", description="which bundle is asked; without a canary, stable answers")
 
 
 class SimilarRequest(Message):
@@ -26,7 +27,7 @@ class SimilarRequest(Message):
 
 
 class RetrieveResponse(Message):
-    """Item ids and dot products, best first. Fewer than k only when the catalog is smaller."""
+    """Item ids and dot products, best first. Fewer than k only when the catalog is smaller. track: who answered."""
 
     item_ids: list[str]
     scores: list[float]

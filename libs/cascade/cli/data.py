@@ -99,6 +99,9 @@ def _tell(folder: Path) -> None:
             soft_wrap=True,
             highlight=False,
         )
+        absent = "; ".join(f"{table}: {', '.join(names)}" for table, names in dataset.absent().items() if names)
+        if absent:
+            _out.print(f"  without {escape(absent)}", soft_wrap=True, highlight=False)
 
 
 def _interactions(dataset: Dataset) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cascade.cli import evaluate, recommend, system
+from cascade.cli import capacity, evaluate, recommend, system
 from cascade.cli.groups import SentenceGroup, lazy_group
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.command()(system.stop)
 app.command()(system.start)
 app.command()(recommend.recommend)
 app.command()(evaluate.evaluate)
+app.command()(evaluate.tune)
+app.command()(capacity.capacity)
 app.add_typer(
     typer.Typer(
         cls=lazy_group("cascade.cli.data"),
@@ -38,4 +40,12 @@ app.add_typer(
         no_args_is_help=True,
     ),
     name="models",
+)
+app.add_typer(
+    typer.Typer(
+        cls=lazy_group("cascade.cli.canary"),
+        help="Canary of a model: start, status, judge, promote, abort. Example: cascade canary start ranker",
+        no_args_is_help=True,
+    ),
+    name="canary",
 )

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cascade.data.errors import DatasetNotFound, UnknownDay
+from cascade.features.spec import DEFAULT_EVENT_TYPE
 from cascade.files import sha256_of_file
 
 USERS = "users.parquet"
@@ -36,8 +38,8 @@ _DAY_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
 class Column:
     """One column of a table of the contract.
 
-    required: the column has to be there (a missing optional one reads as nulls)
-    nullable: its values may be null
+    required: the column has to be there (a missing optional one reads as nulls, or as `Dataset` says)
+    nullable: its values may be null where it is there
     """
 
     name: str
@@ -75,7 +77,7 @@ ITEMS_CONTRACT = TableContract(
         Column("item_id", pa.string()),
         _optional("title", pa.string()),
         _optional("description", pa.string()),
-        Column("category_l1", pa.string()),
+        Column("category_l1", pa.string(), required=False),
         _optional("category_l2", pa.string()),
         _optional("price", pa.float32()),
         _optional("gender", pa.string()),
@@ -87,10 +89,11 @@ INTERACTIONS_CONTRACT = TableContract(
         Column("user_id", pa.string()),
         Column("item_id", pa.string()),
         Column("timestamp", pa.int64()),
-        Column("device_type", pa.string(), nullable=True),
-        Column("event_type", pa.string()),
+        _optional("device_type", pa.string()),
+        Column("event_type", pa.string(), required=False),
     )
 )
+_DATED_INTERACTIONS = INTERACTIONS_CONTRACT.schema.append(pa.field("date", pa.date32(), nullable=False))
 IMPRESSIONS_CONTRACT = TableContract(
     (
         Column("request_id", pa.string()),
@@ -130,14 +133,20 @@ def data_files(folder: Path, *, base_only: bool = False) -> list[Path]:
 
 
 def conform(table: pa.Table, contract: TableContract) -> pa.Table:
-    """The contract's columns in the contract's order and types; missing optional ones as nulls, extra ones gone."""
+    """The contract's columns in the contract's order and types, extra ones gone.
+
+    A missing column reads as nulls; one whose values are never null as empty text, `event_type` as the default type.
+    """
     arrays = []
     for column in contract.columns:
         if column.name in table.column_names:
             # Unsafe: an export from pandas holds ages with gaps as floats, and prices as float64.
             arrays.append(table.column(column.name).cast(column.type, safe=False))
-        else:
+        elif column.nullable:
             arrays.append(pa.nulls(table.num_rows, column.type))
+        else:
+            value = DEFAULT_EVENT_TYPE if column.name == "event_type" else ""
+            arrays.append(pa.repeat(pa.scalar(value, column.type), table.num_rows))
     return pa.table(arrays, schema=contract.schema)
 
 
@@ -153,7 +162,9 @@ def safe_image_path(images: Path, image: str) -> Path | None:
 class Dataset:
     """A dataset folder that keeps the contract.
 
-    Tables come with exactly the contract's columns. Missing titles and descriptions read as empty strings.
+    Tables come with exactly the contract's columns. Missing titles, descriptions and categories read as empty strings,
+    a missing event type as `view`. Where there is no users.parquet or items.parquet, the ids of the interactions are
+    the table.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -197,14 +208,31 @@ class Dataset:
 
     def interactions(self, days: Iterable[date] | None = None) -> pa.Table:
         """Interactions of these days (all by default) with a `date` column (date32) after the contract's."""
-        schema = INTERACTIONS_CONTRACT.schema.append(pa.field("date", pa.date32(), nullable=False))
-        parts = []
+        parts = list(self.interaction_parts(days))
+        return pa.concat_tables(parts) if parts else _DATED_INTERACTIONS.empty_table()
+
+    def interaction_parts(self, days: Iterable[date] | None = None) -> Iterator[pa.Table]:
+        """`interactions` file by file, for those who need not hold all of them at once."""
         for path in self.interaction_files(days):
             part = conform(_read(path, INTERACTIONS_CONTRACT), INTERACTIONS_CONTRACT)
             day = day_of_folder(path.parent.name)
             stamps = pa.repeat(pa.scalar(day, pa.date32()), part.num_rows)
-            parts.append(pa.table([*part.columns, stamps], schema=schema))
-        return pa.concat_tables(parts) if parts else schema.empty_table()
+            yield pa.table([*part.columns, stamps], schema=_DATED_INTERACTIONS)
+
+    def impression_days(self) -> list[date]:
+        """The days that have impressions, in order."""
+        folder = self.root / IMPRESSIONS
+        if not folder.is_dir():
+            return []
+        days = (day_of_folder(p.name) for p in folder.iterdir() if p.is_dir() and data_files(p))
+        return sorted(day for day in days if day is not None)
+
+    def impressions(self, days: Iterable[date] | None = None) -> pa.Table:
+        """Impressions of these days (all that have some by default)."""
+        wanted = self.impression_days() if days is None else sorted(set(days) & set(self.impression_days()))
+        files = [f for day in wanted for f in data_files(self.root / IMPRESSIONS / day_folder(day))]
+        parts = [conform(_read(path, IMPRESSIONS_CONTRACT), IMPRESSIONS_CONTRACT) for path in files]
+        return pa.concat_tables(parts) if parts else IMPRESSIONS_CONTRACT.schema.empty_table()
 
     def image_path(self, image: str | None) -> Path | None:
         """The picture's file; None if there is no such file below images/."""
@@ -214,8 +242,9 @@ class Dataset:
         return path if path is not None and path.is_file() else None
 
     def table_digest(self, name: str) -> str:
-        """Hex sha256 of users.parquet or items.parquet."""
-        return sha256_of_file(self._file(name))
+        """Hex sha256 of users.parquet or items.parquet; of nothing where the interactions stand for it."""
+        path = self.root / name
+        return sha256_of_file(path) if path.is_file() else hashlib.sha256().hexdigest()
 
     def fingerprint(self, *, until: date | None = None, items: str | None = None) -> str:
         """Hex digest of the content, without what live traffic wrote.
@@ -238,20 +267,57 @@ class Dataset:
             digest.update(_footer(path))
         return digest.hexdigest()
 
-    def _file(self, name: str) -> Path:
-        path = self.root / name
-        if not path.is_file():
-            raise DatasetNotFound(f"{path} does not exist; see docs/data-contract.md for what a dataset folder holds")
-        return path
+    def absent(self) -> dict[str, list[str]]:
+        """What the folder does without: table → its optional columns that are not there, or that hold nulls alone.
+
+        A table that is not there lacks all of them. Interactions are judged by all files' footers: a column that one
+        of them has is there.
+        """
+        return {
+            USERS: self._absent_columns([self.root / USERS], USERS_CONTRACT),
+            ITEMS: self._absent_columns([self.root / ITEMS], ITEMS_CONTRACT),
+            INTERACTIONS: self._absent_columns(self.interaction_files(), INTERACTIONS_CONTRACT),
+        }
+
+    def _absent_columns(self, files: list[Path], contract: TableContract) -> list[str]:
+        lacking = {column.name for column in contract.columns if not column.required}
+        for path in (file for file in files if file.is_file()):
+            lacking -= _filled_columns(pq.read_metadata(path))
+            if not lacking:
+                break
+        return [name for name in contract.names if name in lacking]
 
     def _table(self, name: str, contract: TableContract) -> pa.Table:
-        return conform(_read(self._file(name), contract), contract)
+        path = self.root / name
+        if path.is_file():
+            return conform(_read(path, contract), contract)
+        key = contract.names[0]
+        found = [pc.unique(_read(file, INTERACTIONS_CONTRACT).column(key)) for file in self.interaction_files()]
+        if not found:
+            raise DatasetNotFound(
+                f"{path} does not exist, nor do interactions that could stand for it; "
+                "see docs/data-contract.md for what a dataset folder holds"
+            )
+        ids = pc.unique(pa.chunked_array(found).cast(pa.string()))
+        return conform(pa.table({key: ids.take(pc.sort_indices(ids))}), contract)
 
 
 def _read(path: Path, contract: TableContract) -> pa.Table:
     with pq.ParquetFile(path) as file:  # a file alone: the folder's date= is no column of it
         present = set(file.schema_arrow.names)
         return file.read(columns=[name for name in contract.names if name in present])
+
+
+def _filled_columns(metadata: pq.FileMetaData) -> set[str]:
+    """The columns of a Parquet file that hold something, as far as its footer can tell."""
+    nulls: dict[str, int | None] = {}
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            known = chunk.statistics.null_count if chunk.statistics and chunk.statistics.has_null_count else None
+            before = nulls.get(chunk.path_in_schema, 0)
+            nulls[chunk.path_in_schema] = None if known is None or before is None else before + known
+    return {name for name, count in nulls.items() if count is None or count < metadata.num_rows}
 
 
 def _footer(path: Path) -> bytes:

@@ -210,7 +210,7 @@ _LEARN_USERS = """
     INSERT INTO user_keys
     SELECT user_id, row_number() OVER () + (SELECT count(*) FROM user_keys)
     FROM (
-        SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+        SELECT DISTINCT user_id FROM interactions_in($files)
         ANTI JOIN user_keys USING (user_id)
     )
 """
@@ -218,7 +218,7 @@ _LEARN_USERS = """
 _ALL_ROWS = """
     CREATE OR REPLACE TEMP TABLE all_rows AS
     SELECT user_id, user_key, item_id, timestamp::BIGINT AS timestamp, device_type, event_type
-    FROM read_parquet($files, hive_partitioning = false, union_by_name = true) JOIN user_keys USING (user_id)
+    FROM interactions_in($files) JOIN user_keys USING (user_id)
 """
 
 _ROWS = "CREATE OR REPLACE TEMP TABLE rows AS FROM all_rows ANTI JOIN negative_types USING (event_type)"
@@ -228,7 +228,7 @@ _STRAY = "SELECT timestamp FROM all_rows WHERE timestamp < $start OR timestamp >
 _EVENTS = """
     CREATE OR REPLACE TEMP TABLE events AS
     SELECT user_key, category_key, timestamp::BIGINT AS timestamp, sum(coalesce(event_weight, $other)) AS weight
-    FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+    FROM interactions_in($files)
     JOIN user_keys USING (user_id) JOIN items USING (item_id) LEFT JOIN weights USING (event_type)
     WHERE category_key IS NOT NULL AND timestamp >= $since AND timestamp < $until
     GROUP BY ALL

@@ -90,7 +90,7 @@ _COUNTS = """
     CREATE TEMP TABLE counts AS
     WITH counted AS (
         SELECT item_id, any_value(category_l1) AS l1, any_value(category_l2) AS l2, count(*)::DOUBLE AS score
-        FROM read_parquet($files, hive_partitioning = false, union_by_name = true) JOIN items_given USING (item_id)
+        FROM interactions_in($files) JOIN items_given USING (item_id)
         WHERE NOT list_contains($negative, event_type)
         GROUP BY item_id
     )

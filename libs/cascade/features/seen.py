@@ -71,20 +71,20 @@ def _distinct(
 _USERS = """
     SELECT user_id, age, gender FROM users_given
     WHERE user_id IN (
-        SELECT DISTINCT user_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+        SELECT DISTINCT user_id FROM interactions_in($files)
         WHERE NOT list_contains($negative, event_type)
     )
     ORDER BY user_id
 """
 
 _ITEMS = """
-    SELECT DISTINCT item_id FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+    SELECT DISTINCT item_id FROM interactions_in($files)
     WHERE NOT list_contains($negative, event_type)
     ORDER BY item_id
 """
 
 _DEVICES = """
-    SELECT DISTINCT device_type FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+    SELECT DISTINCT device_type FROM interactions_in($files)
     WHERE device_type IS NOT NULL AND NOT list_contains($negative, event_type)
     ORDER BY device_type
 """

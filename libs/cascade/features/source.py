@@ -13,6 +13,18 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from cascade.features.errors import FeatureInputError
+from cascade.features.spec import DEFAULT_EVENT_TYPE
+
+INTERACTIONS_IN = """
+    CREATE TEMP MACRO interactions_in(files) AS TABLE
+    SELECT * REPLACE (coalesce(event_type, default_event_type()) AS event_type)
+    FROM (
+        FROM read_parquet(files, hive_partitioning = false, union_by_name = true)
+        UNION ALL BY NAME SELECT NULL::VARCHAR AS device_type, NULL::VARCHAR AS event_type WHERE false
+    )
+"""
+"""Interactions as a table, in every session: the columns that a shop may leave out are there, devices unknown and
+events of the default type. `Dataset.interactions` reads the same."""
 
 
 class InteractionSource(Protocol):
@@ -54,6 +66,8 @@ def session(limits: QueryLimits | None = None) -> Iterator[Any]:
             config["threads"] = limits.threads
         connection = duckdb.connect(":memory:", config=config)
         try:
+            connection.execute(f"CREATE TEMP MACRO default_event_type() AS '{DEFAULT_EVENT_TYPE}'")
+            connection.execute(INTERACTIONS_IN)
             yield connection
         finally:
             connection.close()

@@ -30,8 +30,18 @@ CONTEXT_CONTINUOUS = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos")
 TOP_CATEGORY_WINDOW_S = 24 * 3600
 """How far back `top_category` looks, in seconds before the moment it describes."""
 
+DEFAULT_EVENT_TYPE = "view"
+"""What an interaction is where its table has no event types."""
+
 NEGATIVE_EVENT_TYPES = ("not_interested",)
 """Interactions that say no: they hide the item and weigh against its category, and are no example to train towards."""
+
+EVENT_TYPES = ("view", "click", "add_to_cart", "purchase", "not_interested")
+EVENT_TYPE_ROWS = {name: row for row, name in enumerate(EVENT_TYPES, start=1)}
+"""Event type → row of the history's embedding table; a type of a shop's own is out-of-vocabulary."""
+
+HISTORY_LENGTH = 50
+"""How many of a user's latest interactions the query tower may read; the online store keeps as many."""
 
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -61,3 +71,10 @@ class Encoded:
     def take(self, rows: NDArray[np.integer] | slice) -> Encoded:
         """The given rows, in the given order."""
         return Encoded(self.categorical[rows], self.continuous[rows])
+
+    def beside(self, other: Encoded) -> Encoded:
+        """This batch's columns, then the other's, of the same rows."""
+        return Encoded(
+            np.concatenate([self.categorical, other.categorical], axis=1),
+            np.concatenate([self.continuous, other.continuous], axis=1),
+        )

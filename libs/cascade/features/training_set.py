@@ -18,6 +18,7 @@ from cascade.features.columns import require_columns, seconds_of_column
 from cascade.features.context import ContextTransform
 from cascade.features.errors import FeatureFileMissingError, FeatureInputError
 from cascade.features.files import FORMAT, read_array, read_json, write_array, write_json
+from cascade.features.history import ARRAYS, Histories
 from cascade.features.item_table import UNKNOWN, ItemTable
 from cascade.features.masking import Masking, devices_to_mask, hide_devices, hide_users, users_to_mask
 from cascade.features.spec import (
@@ -57,6 +58,7 @@ class TrainingSet:
     item_position: int32 [R], into the item table
     timestamp: int64 [R], UTC seconds
     dropped_rows: rows left out because the item table does not know their item
+    histories: what each row's user did before it [R]; None where the set was made without
     """
 
     user: Encoded
@@ -64,11 +66,16 @@ class TrainingSet:
     item_position: Rows
     timestamp: NDArray[np.int64]
     dropped_rows: int = 0
+    histories: Histories | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.user), len(self.context), len(self.item_position), len(self.timestamp)}
+        if self.histories is not None:
+            lengths.add(len(self.histories))
         if len(lengths) != 1:
-            raise FeatureInputError(f"user, context, item and timestamp columns differ in length: {sorted(lengths)}")
+            raise FeatureInputError(
+                f"user, context, item, timestamp and history columns differ in length: {sorted(lengths)}"
+            )
 
     @classmethod
     def build(
@@ -78,12 +85,14 @@ class TrainingSet:
         context: ContextTransform,
         items: ItemTable,
         *,
+        histories: Histories | None = None,
         masking: Masking | None = None,
         folder: Path | None = None,
         progress: Progress | None = None,
     ) -> TrainingSet:
         """Encode the rows that `training_rows` wrote, batch by batch.
 
+        `histories` are those of all rows of the file (`histories_of_rows`), for models that read them.
         With `folder` the arrays are written there and come back memory-mapped, so that memory holds one batch
         and not the set; without, they are held. `masking` hides users and devices (cold start); the rows' order
         and number do not change by it. Raises FeatureFileMissingError, FeatureInputError.
@@ -95,6 +104,12 @@ class TrainingSet:
             positions = _positions(file, items)
             known = positions != UNKNOWN
             count = int(known.sum())
+            if histories is not None:
+                if len(histories) != len(known):
+                    raise FeatureInputError(
+                        f"there are {len(histories)} histories for {len(known)} rows; give one each"
+                    )
+                histories = histories.take(known)
             with _Arrays(folder, count) as arrays:
                 arrays.fill("item_position", 0, positions[known])
                 # Drawn for all rows at once: the same rows are hidden whatever the batch size.
@@ -118,8 +133,8 @@ class TrainingSet:
                     arrays.fill("timestamp", at.start, seconds_of_column(part, "timestamp"))
                     if progress:
                         progress(done, count)
-                arrays.commit(dropped_rows=len(positions) - count)
-            return cls.load(folder) if folder else _assembled(arrays.held, len(positions) - count)
+                arrays.commit(dropped_rows=len(positions) - count, histories=histories)
+            return cls.load(folder) if folder else _assembled(arrays.held, len(positions) - count, histories)
 
     def __len__(self) -> int:
         return len(self.item_position)
@@ -127,7 +142,11 @@ class TrainingSet:
     def take(self, rows: NDArray[np.integer] | slice) -> TrainingSet:
         """The given rows, in the given order."""
         return TrainingSet(
-            self.user.take(rows), self.context.take(rows), self.item_position[rows], self.timestamp[rows]
+            self.user.take(rows),
+            self.context.take(rows),
+            self.item_position[rows],
+            self.timestamp[rows],
+            histories=None if self.histories is None else self.histories.take(rows),
         )
 
     def masked(self, masking: Masking) -> TrainingSet:
@@ -138,6 +157,7 @@ class TrainingSet:
             self.item_position,
             self.timestamp,
             self.dropped_rows,
+            self.histories,
         )
 
     def save(self, folder: Path) -> None:
@@ -152,7 +172,8 @@ class TrainingSet:
         }
         for name, array in arrays.items():
             write_array(folder / f"{name}.npy", array)
-        _describe(folder, len(self), self.dropped_rows)
+        _write_histories(folder, self.histories)
+        _describe(folder, len(self), self.dropped_rows, self.histories)
 
     @classmethod
     def load(cls, folder: Path, *, mmap: bool = True) -> TrainingSet:
@@ -166,7 +187,9 @@ class TrainingSet:
             name: read_array(folder / f"{name}.npy", dtype, (count,) if width is None else (count, width), mmap=mmap)
             for name, (dtype, width) in _LAYOUT.items()
         }
-        return _assembled(arrays, int(content["dropped_rows"]))
+        events = content.get("events")  # none: without histories, or of a release that had none
+        histories = None if events is None else _read_histories(folder, count, int(events), mmap)
+        return _assembled(arrays, int(content["dropped_rows"]), histories)
 
 
 class _Arrays:
@@ -193,7 +216,7 @@ class _Arrays:
     def fill(self, name: str, start: int, values: NDArray[Any]) -> None:
         self.held[name][start : start + len(values)] = values
 
-    def commit(self, dropped_rows: int) -> None:
+    def commit(self, dropped_rows: int, histories: Histories | None) -> None:
         """Move the finished folder into place; without a folder there is nothing to do."""
         if self._folder is None or self._beside is None:
             return
@@ -202,7 +225,8 @@ class _Arrays:
                 array.flush()
             else:
                 write_array(self._beside / f"{name}.npy", array)
-        _describe(self._beside, self._count, dropped_rows)
+        _write_histories(self._beside, histories)
+        _describe(self._beside, self._count, dropped_rows, histories)
         # A folder cannot be renamed over another: the old one steps aside first.
         old = self._beside.with_suffix(".old")
         if self._folder.exists():
@@ -225,16 +249,35 @@ def _positions(file: pq.ParquetFile, items: ItemTable) -> Rows:
     return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
 
-def _describe(folder: Path, rows: int, dropped_rows: int) -> None:
+def _describe(folder: Path, rows: int, dropped_rows: int, histories: Histories | None) -> None:
     content = {"kind": KIND, "format": FORMAT, "rows": rows, "dropped_rows": dropped_rows}
+    if histories is not None:
+        content["events"] = len(histories.event_item)
     write_json(folder / DESCRIPTION, content)
 
 
-def _assembled(arrays: dict[str, NDArray[Any]], dropped_rows: int) -> TrainingSet:
+def _write_histories(folder: Path, histories: Histories | None) -> None:
+    for name, array in ({} if histories is None else histories.arrays).items():
+        write_array(folder / f"{name}.npy", array)
+
+
+def _read_histories(folder: Path, rows: int, events: int, mmap: bool) -> Histories:
+    return Histories(
+        **{
+            name: read_array(
+                folder / f"{name}.npy", dtype, (rows if name.startswith("history") else events,), mmap=mmap
+            )
+            for name, dtype in ARRAYS.items()
+        }
+    )
+
+
+def _assembled(arrays: dict[str, NDArray[Any]], dropped_rows: int, histories: Histories | None) -> TrainingSet:
     return TrainingSet(
         Encoded(arrays["user_categorical"], arrays["user_continuous"]),
         Encoded(arrays["context_categorical"], arrays["context_continuous"]),
         arrays["item_position"],
         arrays["timestamp"],
         dropped_rows,
+        histories,
     )

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from cascade.files import replacing
 from cascade.models.errors import ModelFileError, ModelFormatError
 
-FORMAT = 1
-"""Raised when a saved network can no longer be read by an older release."""
+FORMAT = 2
+"""Raised when a saved network can no longer be read by an older release; 2: query towers have modes."""
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"

@@ -2,7 +2,8 @@
 
 A query tower maps a user to a vector, a candidate tower maps an item to one; their dot product scores the
 pair. So the catalog's vectors are computed once and searched by an index, and serving holds the query tower
-alone.
+alone. What the query tower reads is its mode: `static` the user's features, `context` also device and moment,
+`session` also the user's latest interactions (history.py).
 Yi et al. 2019, "Sampling-bias-corrected neural modeling for large corpus item recommendations".
 
 Shapes: B rows, C categorical features, F continuous features, D the dimension of both towers' vectors.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -22,7 +23,10 @@ from torch.nn import functional as F
 from cascade.models import files
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
 from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
+from cascade.models.history import HistoryArrays, HistoryEncoder, HistoryTensors
 from cascade.models.layers import ContentScale, Tables, embedding_dim, mlp
+
+Mode = Literal["static", "context", "session"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,16 @@ class TwoTowerConfig:
     """of both towers' vectors"""
     normalise: bool = True
     """vectors of unit length: scores are cosines, and the loss divides them by a temperature"""
+    context_cardinalities: tuple[int, ...] = ()
+    """rows of each of the moment's tables; their columns follow the user's. None in mode `static`"""
+    context_continuous: int = 0
+    """the moment's continuous features, behind the user's"""
+    history_length: int = 0
+    """the most interactions of a user that are read; 0: none"""
+    history_event_types: int = 0
+    """rows of the event types' table, the unknown one included"""
+    history_dim: int = 64
+    history_heads: int = 4
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -53,6 +67,23 @@ class TwoTowerConfig:
                 raise ModelConfigError(f"{field.name} is {value!r}; give whole numbers of at least 0")
         if self.dim < 1:
             raise ModelConfigError("dim is 0; both towers need at least one dimension")
+
+    @property
+    def mode(self) -> Mode:
+        """What the query tower reads."""
+        if self.history_length:
+            return "session"
+        return "context" if self.context_cardinalities or self.context_continuous else "static"
+
+    @property
+    def query_cardinalities(self) -> tuple[int, ...]:
+        """Of all categorical columns that the query tower takes: the user's, then the moment's."""
+        return self.user_cardinalities + self.context_cardinalities
+
+    @property
+    def query_continuous(self) -> int:
+        """Continuous columns that the query tower takes, likewise."""
+        return self.user_continuous + self.context_continuous
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,7 +99,7 @@ class TwoTowerConfig:
 
 
 class QueryTower(nn.Module):
-    """User features → a vector [D] in the candidates' space."""
+    """A user, a moment and a history, as far as the mode reads them → a vector [D] in the candidates' space."""
 
     KIND = "two_tower.query"
 
@@ -77,29 +108,53 @@ class QueryTower(nn.Module):
         self.config = config
         self.candidate_fingerprint: str | None = None
         """of the candidate tower this one was trained against; an index of another one is foreign to it"""
-        dims = [embedding_dim(rows, config.embedding_cap) for rows in config.user_cardinalities]
-        self.embed = Tables(config.user_cardinalities, dims)
-        self.mlp = mlp((sum(dims) + config.user_continuous, *config.hidden, config.dim), activate_last=False)
+        dims = [embedding_dim(rows, config.embedding_cap) for rows in config.query_cardinalities]
+        self.embed = Tables(config.query_cardinalities, dims)
+        known = sum(dims) + config.query_continuous
+        self.history: HistoryEncoder | None = None
+        if config.mode == "session":
+            self.history = HistoryEncoder(
+                known,
+                config.dim,
+                config.history_dim,
+                config.history_heads,
+                config.history_length,
+                config.history_event_types,
+            )
+        inputs = known + (self.history.width if self.history else 0)
+        self.mlp = mlp((inputs, *config.hidden, config.dim), activate_last=False)
+        self.shortcut = nn.Linear(self.history.width, config.dim, bias=False) if self.history else None
+        """what the history says, as it is: items like those that were met"""
 
-    def forward(self, categorical: Tensor, continuous: Tensor) -> Tensor:
-        """int [B, C], float [B, F] → float [B, D]."""
+    def forward(self, categorical: Tensor, continuous: Tensor, history: HistoryTensors | None = None) -> Tensor:
+        """int [B, C], float [B, F], in mode `session` the histories of B rows → float [B, D]."""
         features = torch.cat([*self.embed(categorical), continuous], dim=1)
-        return _finish(self.mlp(features), self.config)
+        if self.history is None or self.shortcut is None:
+            return _finish(self.mlp(features), self.config)
+        if history is None:
+            raise ModelInputError("this query tower reads histories and was given none; empty ones have no events")
+        said = self.history(features, history)
+        return _finish(self.mlp(torch.cat([features, said], dim=1)) + self.shortcut(said), self.config)
 
-    def predict(self, categorical: Rows, continuous: Floats) -> Floats:
-        """int32 [B, C], float32 [B, F] → float32 [B, D]. Raises ModelInputError on arrays that do not fit."""
-        same_length(categorical=categorical, continuous=continuous)
-        device = _device(self)
-        if device.type == "cuda" and categorical.shape[1:] == (len(self.config.user_cardinalities),):
-            require_rows(categorical, self.config.user_cardinalities)  # a GPU does not survive a row outside its table
+    def predict(self, categorical: Rows, continuous: Floats, history: HistoryArrays | None = None) -> Floats:
+        """int32 [B, C], float32 [B, F], histories of B rows → float32 [B, D].
+
+        Columns are the user's, then the moment's where the mode reads it; the histories are for mode `session` alone.
+        Raises ModelInputError on arrays that do not fit.
+        """
+        config, device = self.config, _device(self)
+        require_query(config, categorical, continuous, history)
+        if device.type == "cuda":
+            require_rows(categorical, config.query_cardinalities)  # a GPU does not survive a row outside its table
         with torch.inference_mode():
             try:
                 vectors = self(
-                    to_tensor(categorical, len(self.config.user_cardinalities), "categorical", device),
-                    to_tensor(continuous, self.config.user_continuous, "continuous", device),
+                    to_tensor(categorical, len(config.query_cardinalities), "categorical", device),
+                    to_tensor(continuous, config.query_continuous, "continuous", device),
+                    None if history is None else history.tensors(config.dim, device),
                 )
             except IndexError as error:
-                require_rows(categorical, self.config.user_cardinalities)
+                require_rows(categorical, config.query_cardinalities)
                 raise ModelInputError(f"the query tower cannot read its input: {error}") from error
             return _numpy(vectors)
 
@@ -192,7 +247,7 @@ class TwoTower(nn.Module):
         self.query = QueryTower(config)
         self.candidate = CandidateTower(config)
 
-    def forward(self, user: tuple[Tensor, Tensor], item: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    def forward(self, user: tuple[Any, ...], item: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
         """B users and N items → scores float [B, N]."""
         queries = self.query(*user)  # [B, D]
         candidates = self.candidate(*item)  # [N, D]
@@ -217,6 +272,29 @@ class TwoTower(nn.Module):
         model = cls(query.config)
         model.query, model.candidate = query, candidate
         return model.eval()
+
+
+def require_query(config: TwoTowerConfig, categorical: Rows, continuous: Floats, history: HistoryArrays | None) -> None:
+    """Raises ModelInputError unless the arrays are what a query tower of this configuration takes."""
+    same_length(categorical=categorical, continuous=continuous)
+    columns = (len(config.query_cardinalities), config.query_continuous)
+    if categorical.ndim != 2 or continuous.ndim != 2 or (categorical.shape[1], continuous.shape[1]) != columns:
+        raise ModelInputError(
+            f"a query's columns have shapes {categorical.shape} and {continuous.shape}; this tower of mode "
+            f"{config.mode} takes [rows, {columns[0]}] categorical and [rows, {columns[1]}] continuous ones"
+        )
+    if (history is None) != (config.mode != "session"):
+        raise ModelInputError(
+            f"a tower of mode {config.mode} was given {'no' if history is None else 'a'} history; "
+            "mode session takes one, with no events where there are none, and the others take none"
+        )
+    if history is not None:
+        history.require(config.dim)
+        same_length(categorical=categorical, history=history.there)
+        if history.there.shape[1] > config.history_length:
+            raise ModelInputError(
+                f"a history has {history.there.shape[1]} events; this tower reads the latest {config.history_length}"
+            )
 
 
 def _finish(vectors: Tensor, config: TwoTowerConfig) -> Tensor:

@@ -1,10 +1,11 @@
 """Errors of what lives in Redis.
 
 OnlineError
-├── RedisNotFound         no URL, no server on the PATH, no bundled one
-├── RedisStartFailed      a server was found and did not come up
-├── OnlineStoreDown       Redis did not answer
-└── FeatureStoreNotReady  Feast has no registry yet
+├── RedisNotFound           no URL, no server on the PATH, no bundled one
+├── RedisStartFailed        a server was found and did not come up
+├── OnlineStoreDown         Redis did not answer
+├── FeatureStoreNotReady    Feast has no registry yet
+└── FeatureValueUnreadable  Feast's online store holds something else than a feature's value
 """
 
 from __future__ import annotations
@@ -30,3 +31,13 @@ class OnlineStoreDown(OnlineError):
 
 class FeatureStoreNotReady(OnlineError):
     """Feast's registry is missing or cannot be read."""
+
+
+class FeatureValueUnreadable(OnlineError):
+    """Feast's online store holds something else than a string, a number or null."""
+
+    def __init__(self, stored: bytes) -> None:
+        super().__init__(
+            f"Feast's online store holds {stored[:40].hex()}, which is no string, number or null; features are of "
+            "those types (feature_repo/definitions.py)"
+        )

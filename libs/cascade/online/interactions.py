@@ -2,7 +2,8 @@
 
 The step hides the item for the user (generations.py), puts it first among the recent ones, notes a click on a list for
 the list's impression, and appends the event to the stream. It is a Lua script, so that either all of it happens or
-none; plain EVAL scripts run on Redis 6.2 and later and on Valkey.
+none; plain EVAL scripts run on Redis 6.2 and later and on Valkey. A write that its sender named happens once, however
+often and through whichever replica it is sent: the step notes the name, and answers again what it answered first.
 """
 
 from __future__ import annotations
@@ -17,30 +18,42 @@ from typing import NamedTuple, Protocol, cast
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from cascade.api.common import recent_parts
 from cascade.features.spec import NEGATIVE_EVENT_TYPES
 from cascade.online import keys
 from cascade.online.bloom import PositionTable
 from cascade.online.connection import store_errors
 from cascade.online.generations import HIDE, SeenShape
 
-# KEYS: seen items, recent list, stream; the list's clicked items where the event belongs to a list.
+# KEYS: seen items, recent list, stream; the list's clicked items where the event belongs to a list; the note of the
+#       write where it has a name.
 # ARGV: seconds to live, length of the recent list, its new entry, item, seconds to live of the clicked items,
-#       UTC seconds now, the four of SeenShape.arguments, number of stream values, field and value in turn, the bits.
+#       UTC seconds now, the four of SeenShape.arguments, places of the last two keys or 0, seconds to live of the note,
+#       number of stream values, field and value in turn, the bits.
 _RECORD = (
     HIDE
     + """
+local clicked, written = KEYS[tonumber(ARGV[11])], KEYS[tonumber(ARGV[12])]
+local made = written and redis.call('GET', written)
+if made then
+    return made
+end
 local ttl = tonumber(ARGV[1])
-local fields = tonumber(ARGV[11])
+local fields = tonumber(ARGV[14])
 hide(KEYS[1], tonumber(ARGV[6]), ttl, tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10],
-    12 + fields, #ARGV)
+    15 + fields, #ARGV)
 redis.call('LPUSH', KEYS[2], ARGV[3])
 redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[2]) - 1)
 redis.call('EXPIRE', KEYS[2], ttl)
-if KEYS[4] then
-    redis.call('SADD', KEYS[4], ARGV[4])
-    redis.call('EXPIRE', KEYS[4], ARGV[5])
+if clicked then
+    redis.call('SADD', clicked, ARGV[4])
+    redis.call('EXPIRE', clicked, ARGV[5])
 end
-return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 12, 11 + fields))
+made = redis.call('XADD', KEYS[3], '*', unpack(ARGV, 15, 14 + fields))
+if written then
+    redis.call('SET', written, made, 'EX', ARGV[13])
+end
+return made
 """
 )
 _RECORD_SHA = hashlib.sha1(_RECORD.encode(), usedforsecurity=False).hexdigest()  # how Redis names scripts
@@ -101,8 +114,7 @@ class RecentItem(NamedTuple):
     @staticmethod
     def parts(entry: str) -> tuple[int, str, str]:
         """The same as a plain tuple, for the features worker, which reads fifty of them for each event."""
-        timestamp, event_type, item_id = entry.split("|", 2)
-        return int(timestamp), event_type, item_id
+        return recent_parts(entry)
 
 
 class Reader(Protocol):
@@ -142,14 +154,22 @@ class Interactions:
         self._seen_ttl_s = seen_ttl_s
         self._clock = clock
 
-    async def record(self, event: Event) -> str:
-        """Write one interaction; returns the id of its event in the stream, once all of it is done."""
+    async def record(self, event: Event, write_id: str | None = None) -> str:
+        """Write one interaction; returns the id of its event in the stream, once all of it is done.
+
+        write_id: the sender's name for this write; within WRITTEN_TTL_S it has its effect once, and the same answer
+        """
         recent = RecentItem(event.timestamp, event.event_type, event.item_id)
         fields = [part for pair in event.fields().items() for part in pair]
         bits = self._positions.lookup([event.item_id])[:, 0].tolist()
         names = [keys.seen(event.user_id), keys.recent(event.user_id), keys.EVENTS]
+        clicked = written = 0
         if event.is_click_on_a_list:
             names.append(keys.clicked(str(event.request_id)))
+            clicked = len(names)
+        if write_id is not None:
+            names.append(keys.written(write_id))
+            written = len(names)
         arguments = [
             *names,
             self._seen_ttl_s,
@@ -159,6 +179,9 @@ class Interactions:
             keys.CLICKED_TTL_S,
             f"{self._clock():.3f}",
             *self._shape.arguments(self._seen_ttl_s),
+            clicked,
+            written,
+            keys.WRITTEN_TTL_S,
             len(fields),
             *fields,
             *bits,

@@ -9,6 +9,8 @@
 | cascade:impressions | stream | one entry a list shown: `payload`, JSON of api.impressions | trimmed likewise |
 | cascade:dead-letters | stream | what could not be used: `stream`, `id`, `reason`, `tries`, `entry.<field>` | length |
 | cascade:clicked:{request} | set | item ids clicked in the list of that request | CLICKED_TTL_S, from the last click |
+| cascade:canary:{service}:{version}:{step} | set | users whose first list of the step counted | CANARY_USERS_TTL_S |
+| cascade:written:{write} | string | id of the event that a write made, which may be sent again | WRITTEN_TTL_S |
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
@@ -31,6 +33,12 @@ RECENT_MAX = 50
 
 CLICKED_TTL_S = 6 * 3600
 """Seconds for which clicks on a list are remembered: far beyond the attribution window and a worker's outage."""
+
+CANARY_USERS_TTL_S = 2 * DAY_S
+"""Seconds after the last look at a canary's step for which it is known whose lists have counted."""
+
+WRITTEN_TTL_S = 60
+"""Seconds for which a write that is sent again is known: longer than any write may take."""
 
 EVENTS = f"{_PREFIX}:events"
 IMPRESSIONS = f"{_PREFIX}:impressions"
@@ -58,6 +66,16 @@ def recent(user_id: str) -> str:
 def clicked(request_id: str) -> str:
     """Set of the items clicked in one list."""
     return f"{_PREFIX}:clicked:{request_id}"
+
+
+def canary_users(service: str, version: str, step: int) -> str:
+    """Set of the users who have counted in one step of a canary."""
+    return f"{_PREFIX}:canary:{service}:{version}:{step}"
+
+
+def written(write_id: str) -> str:
+    """What a write, named by its sender, has made already."""
+    return f"{_PREFIX}:written:{write_id}"
 
 
 def popular_l1(category: str) -> str:

@@ -85,6 +85,11 @@ class MicroBatcher(Generic[Request, Result]):
         self._timer: asyncio.Handle | None = None
         self._closed = False
         self._drained = asyncio.Event()
+        self._shown = 0
+
+    def compute_in_thread(self, in_thread: bool) -> None:
+        """Where the next batches are computed: see `in_thread` at the start."""
+        self._in_thread = in_thread
 
     @property
     def waiting(self) -> int:
@@ -129,10 +134,6 @@ class MicroBatcher(Generic[Request, Result]):
     def _start(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            if self._in_thread:
-                # A daemon, so that a computation that hangs cannot hold the process at exit.
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
         return self._loop
 
     def _forget(self, entry: _Entry[Request, Result]) -> None:
@@ -151,6 +152,10 @@ class MicroBatcher(Generic[Request, Result]):
         if batch:
             self._busy = True
             if self._in_thread:
+                if self._thread is None:
+                    # A daemon, so that a computation that hangs cannot hold the process at exit.
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
                 self._work.put(batch)
             else:
                 self._finish(batch, *self._computed(batch))
@@ -208,5 +213,7 @@ class MicroBatcher(Generic[Request, Result]):
             self._timer = self._loop.call_soon(self._dispatch)
 
     def _show_depth(self) -> None:
+        """By the difference: the batchers of one service add up in one gauge."""
         if self._metrics is not None:
-            self._metrics.queue_depth.set(len(self._pending))
+            self._metrics.queue_depth.inc(len(self._pending) - self._shown)
+            self._shown = len(self._pending)

@@ -92,6 +92,12 @@ class ServiceMetrics:
         self._bundles[track] = version
         self._bundle_info.labels(self.service, version, track).set(1)
 
+    def no_bundle(self, track: str) -> None:
+        """Nothing serves on a track any more."""
+        old = self._bundles.pop(track, None)
+        if old is not None:
+            self._bundle_info.remove(self.service, old, track)
+
     def exposition(self) -> bytes:
         """What GET /metrics answers."""
         return generate_latest(self.registry)

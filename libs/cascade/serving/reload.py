@@ -3,6 +3,9 @@
 A holder follows an alias of the model store. A new version is verified, loaded and warmed up in a thread beside the
 one that serves, then swapped in by one assignment: work in flight keeps the object it began with, and the old version
 goes when the last of it ends. A version that is refused leaves the old one in place.
+
+The holder of a passing alias (`canary`) differs in two things: where the alias is gone, so is the bundle; and it never
+holds a version that the alias does not name, so a new one is brought up after the old one has left memory.
 """
 
 from __future__ import annotations
@@ -60,6 +63,8 @@ class BundleHolder(Generic[T]):
 
     load: bundle folder → what serves; any exception refuses the version
     warm_up: runs once on what was loaded, so that the first request finds it warm; an exception refuses it too
+    passing: the alias comes and goes, and the bundle with it
+    beside: another holder of the same service; a version that it has loaded already is shared, not loaded again
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class BundleHolder(Generic[T]):
         *,
         poll_s: float = 2.0,
         metrics: ServiceMetrics | None = None,
+        passing: bool = False,
+        beside: BundleHolder[T] | None = None,
     ) -> None:
         self._store = store
         self._service = service
@@ -80,6 +87,8 @@ class BundleHolder(Generic[T]):
         self._warm_up = warm_up
         self._poll_s = poll_s
         self._metrics = metrics
+        self._passing = passing
+        self._beside = beside
         self._loaded: Loaded[T] | None = None
         self._refused: _Refused | None = None
         self._told: str | None = None
@@ -90,6 +99,11 @@ class BundleHolder(Generic[T]):
     def service(self) -> str:
         """Whose bundle this is."""
         return self._service
+
+    @property
+    def alias(self) -> str:
+        """The alias it follows."""
+        return self._alias
 
     @property
     def refused(self) -> str | None:
@@ -122,8 +136,9 @@ class BundleHolder(Generic[T]):
         return f"the model store has no {self._alias} bundle of {self._service} yet"
 
     async def start(self) -> None:
-        """Load what the alias names now, if anything, and follow it from here on."""
-        await self.refresh()
+        """Load what the alias names now, if anything, and follow it from here on. Nobody waits for a passing one."""
+        if not self._passing:
+            await self.refresh()
         self._task = asyncio.create_task(self._follow(), name=f"follow {self._service}/{self._alias}")
 
     async def aclose(self) -> None:
@@ -135,7 +150,7 @@ class BundleHolder(Generic[T]):
             self._task = None
 
     async def refresh(self, *, again: bool = False) -> bool:
-        """Look at the alias now; True if another version serves afterwards.
+        """Look at the alias now; True if another version serves afterwards, or none does any more.
 
         again: also try a version that was refused a moment ago
         """
@@ -145,6 +160,9 @@ class BundleHolder(Generic[T]):
             except Exception as error:  # whatever the store's file system raises: what serves goes on serving
                 self._tell("cannot read the alias", error=f"{type(error).__name__}: {error}")
                 return False
+            if wanted is None and self._passing:
+                self._refused = self._told = None
+                return self._unload()
             if wanted is None:
                 self._tell("no such alias yet")
                 return False
@@ -155,15 +173,17 @@ class BundleHolder(Generic[T]):
             waits = refused is not None and refused.version == wanted and time.monotonic() < refused.until
             if waits and not again:
                 return False  # hashing a bundle is not free: look again later, and at once when the alias moves
+            gone = self._passing and self._unload()
             try:
-                loaded = await asyncio.to_thread(self._bring_up, wanted)
+                shared = self._shared(wanted)
+                loaded = await asyncio.to_thread(self._bring_up, wanted) if shared is None else shared
             except BundleNotFound as error:
                 self._tell("the alias names a bundle that is not there", error=str(error))
-                return False
+                return gone
             except Exception as error:  # a defect in a bundle may raise anything: all of it refuses the bundle
                 self._refuse(wanted, error)
                 traceback.clear_frames(error.__traceback__)  # whoever keeps the error must not keep half a bundle
-                return False
+                return gone
             self._swap(loaded)
             return True
 
@@ -176,6 +196,21 @@ class BundleHolder(Generic[T]):
         if self._metrics is not None:
             self._metrics.bundle(loaded.version, self._alias)
         log.info("bundle serves", bundle=self._service, track=self._alias, version=loaded.version, before=before)
+
+    def _unload(self) -> bool:
+        """Let go of what is loaded, if anything is."""
+        gone, self._loaded = self._loaded, None
+        if gone is None:
+            return False
+        if self._metrics is not None:
+            self._metrics.no_bundle(self._alias)
+        log.info("bundle let go", bundle=self._service, track=self._alias, version=gone.version)
+        return True
+
+    def _shared(self, version: str) -> Loaded[T] | None:
+        """The version as the holder beside has it: verified and warm already."""
+        there = None if self._beside is None else self._beside._loaded
+        return None if there is None or there.version != version else Loaded(version, self._alias, there.value)
 
     def _bring_up(self, version: str) -> Loaded[T]:
         """Verify, load, warm up. In a thread."""
@@ -194,7 +229,9 @@ class BundleHolder(Generic[T]):
             self._metrics.bundle_refused.inc()
         if not again:
             log.error(
-                "bundle refused; the version before goes on serving",
+                "canary refused; stable serves its users"
+                if self._passing
+                else "bundle refused; the version before goes on serving",
                 bundle=self._service,
                 track=self._alias,
                 version=version,
@@ -210,6 +247,8 @@ class BundleHolder(Generic[T]):
             log.warning(what, bundle=self._service, track=self._alias, serving=self.version, **details)
 
     async def _follow(self) -> None:
+        if self._passing:
+            await self.refresh()
         while True:
             await asyncio.sleep(self._poll_s)
             await self.refresh()

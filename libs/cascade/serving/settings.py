@@ -66,8 +66,15 @@ class BatchSettings(BaseSettings):
     batch_in_thread: bool = Field(
         False, description="compute in a thread beside the event loop: for a GPU, whose work is mostly waited for"
     )
+    canary_in_thread: bool = Field(
+        True, description="while there is a canary, compute it and stable in a thread each: a slow one delays no other"
+    )
     queue_bound: int = Field(256, ge=1, description="requests that may wait; beyond it 429")
     threads: int = Field(1, ge=1, description="threads of torch, FAISS and BLAS")
+
+
+class TrackSettings(BundleSettings, BatchSettings):
+    """For services that hold a canary beside what is stable, and compute in batches."""
 
 
 def settings_table(settings: type[BaseSettings]) -> str:

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from cascade.models.dlrm import Dlrm
     from cascade.models.dlrm_scorer import Scorer
     from cascade.models.query_encoder import QueryEncoder
-    from cascade.models.two_tower import QueryTower
+    from cascade.models.two_tower import Mode, QueryTower
 
 PRECOMPUTE_BYTES = 4 * 2**30
 """for a ranker's precomputed items where nothing else is said: 2.6 million at the default sizes"""
 
 _USER, _CONTEXT = "user_transform", "context_transform"
-_ITEM_IDS = "item_ids.parquet"
+_ITEM_IDS, _ITEM_VECTORS = "item_ids.parquet", "item_vectors.npy"
 _DLRM, _ITEMS = "dlrm", "items"
 _CATALOG, _POPULARITY = "catalog.parquet", "popularity.json"
 
@@ -55,6 +55,9 @@ class RetrievalArtifacts:
 
     item_ids: in the index's order
     device: where the query tower serves: auto, cpu or cuda
+    context_transform: of the moment; a query tower of mode static has none
+    item_vectors: float32 [items, dim] of the candidate tower, exact where the index may have rounded them; what a query
+        tower of mode session reads of the items that a user met. Mapped from the bundle, not held
     """
 
     user_transform: UserTransform
@@ -62,11 +65,28 @@ class RetrievalArtifacts:
     index: CandidateIndex
     item_ids: list[str]
     device: str = "auto"
+    context_transform: ContextTransform | None = None
+    item_vectors: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         require_same_tower(self.query_tower.candidate_fingerprint, self.index.source)
         if len(self.item_ids) != self.index.count:
             raise BundleCorrupt(f"{len(self.item_ids)} item ids for an index of {self.index.count} vectors")
+        mode = self.mode
+        if mode != "static" and self.context_transform is None:
+            raise BundleCorrupt(f"a query tower of mode {mode} without a context transform; bundle both")
+        if mode == "session" and self.item_vectors is None:
+            raise BundleCorrupt("a query tower of mode session without the items' vectors; bundle both")
+        if self.item_vectors is not None and self.item_vectors.shape != (self.index.count, self.index.dim):
+            raise BundleCorrupt(
+                f"item vectors of shape {self.item_vectors.shape} beside an index of {self.index.count} vectors of "
+                f"dimension {self.index.dim}"
+            )
+
+    @property
+    def mode(self) -> Mode:
+        """What the query tower reads: static, context or session."""
+        return self.query_tower.config.mode
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -89,7 +109,10 @@ class RetrievalArtifacts:
     @property
     def lineage(self) -> dict[str, str]:
         """For the manifest."""
-        return {"candidate_tower": str(self.index.source), "user_transform": self.user_transform.version}
+        parts = {"candidate_tower": str(self.index.source), "user_transform": self.user_transform.version}
+        if self.context_transform is not None:
+            parts["context_transform"] = self.context_transform.version
+        return {**parts, "query": self.mode}
 
     def save(self, folder: Path) -> None:
         """Write the parts into `folder`."""
@@ -97,6 +120,10 @@ class RetrievalArtifacts:
         self.query_tower.save(folder / QUERY_TOWER)
         self.index.save(folder / INDEX)
         pq.write_table(pa.table({"item_id": self.item_ids}), folder / _ITEM_IDS)
+        if self.context_transform is not None:
+            self.context_transform.save(folder / _CONTEXT)
+        if self.item_vectors is not None:
+            np.save(folder / _ITEM_VECTORS, self.item_vectors, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path, threads: int | None = None, device: str = "auto") -> RetrievalArtifacts:
@@ -110,6 +137,9 @@ class RetrievalArtifacts:
             CandidateIndex.load(folder / INDEX, threads),
             pq.read_table(folder / _ITEM_IDS).column("item_id").to_pylist(),
             device,
+            # Bundles of before there were modes have neither.
+            ContextTransform.load(folder / _CONTEXT) if (folder / _CONTEXT).is_dir() else None,
+            _mapped(folder / _ITEM_VECTORS) if (folder / _ITEM_VECTORS).is_file() else None,
         )
 
 
@@ -195,3 +225,13 @@ class GatewayArtifacts:
     def load(cls, folder: Path) -> GatewayArtifacts:
         """Read the parts."""
         return cls.from_catalog(pq.read_table(folder / _CATALOG), Popularity.load(folder / _POPULARITY))
+
+
+def _mapped(path: Path) -> NDArray[np.float32]:
+    try:
+        array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise BundleCorrupt(f"{path} is no array ({error}); build the bundle again") from error
+    if array.dtype != np.float32 or array.ndim != 2:
+        raise BundleCorrupt(f"{path} holds {array.dtype} {array.shape}, expected float32 vectors")
+    return array

@@ -4,6 +4,10 @@ StoreError
 ├── BundleNotFound      no such version or alias
 ├── InvalidName         a service, version or alias that could leave its folder
 ├── NothingBefore       there is no version to roll back to
+├── CanaryRefused       the canary cannot be started, advanced or ended as asked
+│   ├── CanaryRuns      there is one already
+│   └── NoCanary        none runs
+├── CanaryUnreadable    what the store says of a canary is no such thing
 ├── VersionInUse        an alias names the version that was to be removed
 └── BundleRefused       there is a bundle and it must not be served
     ├── BundleCorrupt   a file is missing, added or altered
@@ -34,6 +38,22 @@ class NothingBefore(StoreError):
 
 class VersionInUse(StoreError):
     """An alias names the version that was to be removed."""
+
+
+class CanaryRefused(StoreError):
+    """The canary cannot be started, advanced or ended as asked."""
+
+
+class CanaryRuns(CanaryRefused):
+    """There is a canary already: one at a time."""
+
+
+class NoCanary(CanaryRefused):
+    """No canary runs that could be advanced or ended."""
+
+
+class CanaryUnreadable(StoreError):
+    """What the store says of a canary is no such thing."""
 
 
 class BundleRefused(StoreError):

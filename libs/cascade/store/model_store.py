@@ -151,18 +151,28 @@ class ModelStore:
     def set_alias(self, service: str, alias: str, version: str) -> None:
         """Point an alias at a version, in one atomic step."""
         self.resolve(service, version)
-        path = self._alias_path(service, alias)
-        self._fs.makedirs(str(Path(path).parent), exist_ok=True)
-        if self._local:
-            with replacing(Path(path)) as beside:
-                beside.write_text(version)
-        else:
-            self._fs.pipe_file(path, version.encode())  # a single put is atomic on object stores
+        self._replace(self._alias_path(service, alias), version.encode())
 
     def remove_alias(self, service: str, alias: str) -> None:
         """Remove an alias; nothing happens where there is none."""
         if self.alias(service, alias) is not None:
             self._fs.rm_file(self._alias_path(service, alias))
+
+    def note(self, service: str, name: str) -> bytes | None:
+        """The content of a small file beside a service's versions, or None where there is none."""
+        _check(service)
+        _check(name)
+        try:
+            content: bytes = self._fs.cat_file(f"{self._root}/{service}/{name}")
+        except FileNotFoundError:
+            return None
+        return content
+
+    def set_note(self, service: str, name: str, content: bytes) -> None:
+        """Write or replace a small file beside a service's versions, in one atomic step."""
+        _check(service)
+        _check(name)
+        self._replace(f"{self._root}/{service}/{name}", content)
 
     @contextmanager
     def changing(self, service: str) -> Iterator[None]:
@@ -202,6 +212,15 @@ class ModelStore:
 
     def _alias_path(self, service: str, alias: str) -> str:
         return f"{self._root}/{service}/{_ALIASES}/{alias}"
+
+    def _replace(self, path: str, content: bytes) -> None:
+        """A small file, whole or not at all."""
+        self._fs.makedirs(str(Path(path).parent), exist_ok=True)
+        if self._local:
+            with replacing(Path(path)) as beside:
+                beside.write_bytes(content)
+        else:
+            self._fs.pipe_file(path, content)  # a single put is atomic on object stores
 
     def _staging(self) -> Path | None:
         """Where to build a bundle: beside its place when local, so that publishing is a rename."""

@@ -41,14 +41,19 @@ def promote(store: ModelStore, service: str, version: str) -> Release:
         BundleRefused: it fails its checksums, is of a newer format, or its parts were not trained together
     """
     with store.changing(service):
-        version = verified(store, service, version)
-        before = store.alias(service, STABLE)
-        if before == version:
-            return Release(service, version, store.alias(service, PREVIOUS), changed=False)
-        if before is not None:
-            store.set_alias(service, PREVIOUS, before)
-        store.set_alias(service, STABLE, version)
-        return Release(service, version, before, changed=True)
+        return promote_while_changing(store, service, version)
+
+
+def promote_while_changing(store: ModelStore, service: str, version: str) -> Release:
+    """`promote`, as one step of a change that its caller makes within `store.changing(service)`."""
+    version = verified(store, service, version)
+    before = store.alias(service, STABLE)
+    if before == version:
+        return Release(service, version, store.alias(service, PREVIOUS), changed=False)
+    if before is not None:
+        store.set_alias(service, PREVIOUS, before)
+    store.set_alias(service, STABLE, version)
+    return Release(service, version, before, changed=True)
 
 
 def rollback(store: ModelStore, service: str) -> Release:

@@ -11,7 +11,6 @@ Shapes: R clicks, each with its K negatives beside it: logits and labels [R, 1 +
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.models.calibration import Calibration
 from cascade.models.dlrm import Dlrm
+from cascade.training.loop import CalibrationReport
 from cascade.training.metrics import calibration_error
 from cascade.training.negatives import UniformNegatives
 
@@ -33,17 +33,6 @@ LEVELS = 200
 FEWEST_CLICKS = 200
 """with fewer held out, nothing is fitted"""
 _CHUNK = 2048
-
-
-@dataclass(frozen=True)
-class CalibrationReport:
-    """Losses of the candidates on held-out halves, and the calibration error before and after, on the rows fitted."""
-
-    kind: str
-    clicks: int
-    losses: dict[str, float]
-    error_before: float
-    error_after: float
 
 
 def calibrate(

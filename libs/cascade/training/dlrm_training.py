@@ -20,6 +20,7 @@ from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_pairs import DlrmPairs
 from cascade.training.errors import TrainingInputError
 from cascade.training.impressions import Impressions, PositionBias
+from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import ClickLoss
 from cascade.training.negatives import (
@@ -31,6 +32,7 @@ from cascade.training.negatives import (
     UniformNegatives,
     item_frequency,
 )
+from cascade.training.ranks import Part, Ranks, current
 from cascade.training.rows import (
     IntArray,
     ItemTensors,
@@ -118,6 +120,7 @@ class DlrmObjective:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
         self._unknown = unknown_user(train.user)
         self._seed = seed
+        self._ranks = current()
         if self._bias is not None and self._impressions is not None:
             self._start_bias(self._bias, self._impressions)
 
@@ -135,41 +138,49 @@ class DlrmObjective:
         """Cross-entropy of these clicks and their negatives, and of a share of what was shown."""
         t = self._training
         dropout = Dropout(t.user_id_dropout, t.user_dropout, t.item_id_dropout)
-        logits, labels, items, weights = self._clicks(self._train, rows, self._sampler, dropout, rng, self._weights)
+        logits, labels, items, weights, whole = self._clicks(
+            self._train, rows, self._sampler, dropout, rng, self._ranks, self._weights
+        )
         log_lift = self._float(self._log_lift[items])
         if self._impressions is not None:
             shown = self._shown_rows(len(self._impressions), rows, rng)
-            drawn, clicked, weight = self._shown(self._impressions, shown, dropout, rng)
+            drawn, clicked, weight, all_weights = self._shown(self._impressions.take(shown), dropout, rng)
             logits, labels, weights = (
                 torch.cat(both) for both in ((logits, drawn), (labels, clicked), (weights, weight))
             )
             # Shown items were chosen by a recommender, not drawn by the sampler: nothing to correct.
             log_lift = torch.cat([log_lift, torch.zeros_like(drawn)])
+            whole += all_weights
         loss: Tensor = self._click_loss(logits, labels, log_lift, weights)
-        return loss
+        return loss * self._ranks.weight(float(weights.sum()), whole) if self._ranks.world > 1 else loss
 
     def _start_bias(self, bias: PositionBias, impressions: Impressions) -> None:
-        """Fit it to the network as it is, by a sample."""
+        """Fit it to the network as it is, by a sample, alike in every process."""
         rng = np.random.default_rng(self._seed)
         some = impressions.take(np.sort(rng.permutation(len(impressions))[: self._training.validation_rows]))
-        at, items = np.arange(len(some)), some.rows.item_position.astype(np.int64)
         with torch.no_grad():
-            logits = self._logits(some.rows, at, at[:, None], items[:, None], Dropout(), rng)
-        bias.start(logits.flatten().cpu().numpy(), some)
+            logits = self._logits_of(some, Dropout(), rng, Ranks().part(len(some)))
+        bias.start(logits.cpu().numpy(), some)
 
     def _shown(
-        self, impressions: Impressions, shown: IntArray, dropout: Dropout, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, labels and weights of these impressions, float [N] each."""
-        items = impressions.rows.item_position[shown].astype(np.int64)
-        logits = self._logits(impressions.rows, shown, np.arange(len(shown))[:, None], items[:, None], dropout, rng)
-        logits = logits.flatten()
+        self, shown: Impressions, dropout: Dropout, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Logits, labels and weights of these impressions, float [N] each: those of this process.
+
+        Last the sum of all processes' weights.
+        """
+        part = self._ranks.part(len(shown))
+        logits = self._logits_of(shown, dropout, rng, part)
         if self._bias is not None:
-            logits = logits + self._bias(
-                torch.from_numpy(impressions.position[shown].astype(np.int64)).to(self._device)
-            )
-        labels, weights = impressions.clicked[shown].astype(np.float32), impressions.weight[shown]
-        return logits, self._float(labels), self._float(weights)
+            logits = logits + self._bias(torch.from_numpy(shown.position[part.at].astype(np.int64)).to(self._device))
+        labels = shown.clicked[part.at].astype(np.float32)
+        weights = shown.weight[part.at] * part.only(np.ones(len(shown), bool)).astype(np.float32)
+        return logits, self._float(labels), self._float(weights), float(shown.weight.sum(dtype=np.float64))
+
+    def _logits_of(self, shown: Impressions, dropout: Dropout, rng: np.random.Generator, part: Part) -> Tensor:
+        """The network's logits of impressions, float [N]."""
+        at, items = np.arange(len(shown)), shown.rows.item_position.astype(np.int64)
+        return self._logits(shown.rows, at, at[:, None], items[:, None], dropout, rng, part).flatten()
 
     def validation_loss(self) -> float | None:
         """The cross-entropy of held-out clicks and uniform negatives, the same after every epoch."""
@@ -180,7 +191,8 @@ class DlrmObjective:
         total = 0.0
         for start in range(0, len(rows.item_position), 1024):
             part = np.arange(start, min(start + 1024, len(rows.item_position)))
-            logits, labels, _, usable = self._clicks(rows, part, UniformNegatives(), Dropout(), rng)
+            # one process judges, whatever the number that train
+            logits, labels, _, usable, _ = self._clicks(rows, part, UniformNegatives(), Dropout(), rng, Ranks())
             loss = self._click_loss(logits, labels, torch.zeros_like(logits), usable)
             total += float(loss) * len(part)
         return total / len(rows.item_position)
@@ -192,17 +204,27 @@ class DlrmObjective:
         sampler: NegativeSampler,
         dropout: Dropout,
         rng: np.random.Generator,
+        ranks: Ranks,
         weights: Floats | None = None,
-    ) -> tuple[Tensor, Tensor, IntArray, Tensor]:
-        """Logits, labels, items and weights of clicks with their negatives, flat [pairs]; weights: of all rows [R]."""
+    ) -> tuple[Tensor, Tensor, IntArray, Tensor, float]:
+        """Logits, labels, items and weights of clicks with their negatives, flat [pairs]: those of this process.
+
+        weights: of all rows [R], which a click and its negatives have alike, so that its odds stay what they are
+        Last the sum of all processes' weights.
+        """
         positives = source.item_position[rows].astype(np.int64)  # [B]
         squares = sampler.squares(positives, self._training.negatives_per_click, self._items.count, rng)
-        logits = self._logits(source, rows, squares.clicks, squares.items, dropout, rng)
-        items = np.broadcast_to(squares.items[:, None], squares.labels.shape)
-        labels, usable = (self._float(part.astype(np.float32)) for part in (squares.labels, squares.usable))
-        if weights is not None:  # a click and its negatives weigh alike, so that its odds stay what they are
-            usable = usable * self._float(weights[rows][squares.clicks])[:, :, None]
-        return logits.flatten(), labels.flatten(), items.ravel(), usable.flatten()
+        part = ranks.part(len(squares.clicks))
+        logits = self._logits(source, rows, squares.clicks, squares.items, dropout, rng, part)
+        flags = squares.labels[part.at], part.only(squares.usable)
+        items = np.broadcast_to(squares.items[part.at, None], flags[0].shape)
+        labels, usable = (self._float(one.astype(np.float32)) for one in flags)
+        whole = float(squares.usable.sum())
+        if weights is not None:
+            by_click = weights[rows][squares.clicks]  # [S, M]
+            usable = usable * self._float(by_click[part.at])[:, :, None]
+            whole = float((squares.usable.sum(2) * by_click).sum())
+        return logits.flatten(), labels.flatten(), items.ravel(), usable.flatten(), whole
 
     def _logits(
         self,
@@ -212,16 +234,22 @@ class DlrmObjective:
         items: IntArray,
         dropout: Dropout,
         rng: np.random.Generator,
+        part: Part,
     ) -> Tensor:
-        """Users and contexts of these rows, by place int64 [S, M], with items int64 [S, N] → float [S, M, N]."""
+        """Users and contexts of these rows, by place int64 [S, M], with items int64 [S, N] → float [S, M, N].
+
+        Of the part's squares alone; random numbers are drawn for all.
+        """
         user = drop_users(source.user.take(rows), dropout.user_ids, dropout.users, self._unknown, rng)
-        context, at = source.context.take(rows), clicks.ravel()
+        context, at = source.context.take(rows), clicks[part.at].ravel()
         users = self._pairs.users(
             *(gather(one, at, self._device) for one in (user.categorical, user.continuous)),
             *(gather(one, at, self._device) for one in (context.categorical, context.continuous)),
         )
-        drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng))
-        logits: Tensor = self._pairs(users.grid(len(clicks)), drawn.grid(len(items)))
+        only = part.at if isinstance(part.at, slice) else np.arange(items.size).reshape(items.shape)[part.at].ravel()
+        drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng, only))
+        squares = len(clicks[part.at])
+        logits: Tensor = self._pairs(users.grid(squares), drawn.grid(squares))
         return logits
 
     def _shown_rows(self, count: int, rows: IntArray, rng: np.random.Generator) -> IntArray:
@@ -265,6 +293,7 @@ def train_dlrm(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[Dlrm, TrainingReport]:
     """Train the ranker from the start; the model comes back on the CPU.
@@ -274,12 +303,31 @@ def train_dlrm(
     weights: of each training row, float32 [R], such as its event's; None: all alike.
     checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
-    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
+    processes: that many train together, each with a GPU where there is one (`ranks`).
+    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError, TrainingProcessError.
     """
     training = training or DlrmTraining()
     require_trainable(train_rows, items)
     if training.negatives not in SAMPLERS:
         raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    if processes > 1:
+        return together(
+            train_dlrm,
+            processes,
+            Dlrm,
+            train_rows,
+            validation_rows,
+            items,
+            network,
+            training,
+            impressions=impressions,
+            weights=weights,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Dlrm(network)
@@ -297,7 +345,7 @@ def train_dlrm(
         )
         report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
         model = model.cpu()
-        if training.calibrate and validation_rows is not None and len(validation_rows):
+        if training.calibrate and validation_rows is not None and len(validation_rows) and current().first:
             judged = validation_rows.take(sample_rows(validation_rows, training.validation_rows, seed))
             # Other negatives than the epochs were judged by.
             model.calibration, calibration = calibrate(model, judged, items, training.negatives_per_click, seed + 1)

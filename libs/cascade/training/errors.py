@@ -5,6 +5,7 @@ TrainingError
 ├── TrainingDivergedError  the loss became NaN or infinite
 ├── TrainingStalledError   the loss did not fall
 ├── CheckpointError        a checkpoint that cannot be read
+├── TrainingProcessError   one of the processes that train together failed
 ├── MetricInputError       scores, labels or k that a metric is not defined for
 └── EvaluationError        a dataset or bundle that cannot be evaluated
 """
@@ -30,6 +31,10 @@ class TrainingStalledError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint cannot be read."""
+
+
+class TrainingProcessError(TrainingError):
+    """One of the processes that train together failed, or was killed; all of them were stopped."""
 
 
 class MetricInputError(TrainingError):

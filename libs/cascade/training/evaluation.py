@@ -2,7 +2,7 @@
 
 Every evaluation row is an interaction of a later day. Its features are those of its own moment, through the
 bundles' transforms; the item it was with is the one right answer. Items a user has met before stay in the lists
-unless asked otherwise.
+unless asked otherwise. docs/evaluation.md has the definitions.
 
 Shapes: R evaluation rows, I items (positions of the ranker's item table), K candidates.
 """
@@ -10,91 +10,73 @@ Shapes: R evaluation rows, I items (positions of the ranker's item table), K can
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cascade.data.contract import Dataset
 from cascade.features.item_table import ItemTable
-from cascade.features.point_in_time import training_rows
-from cascade.features.spec import DEVICES, NEGATIVE_EVENT_TYPES, Encoded
 from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
-from cascade.features.transforms import ContextTransform, UserTransform
-from cascade.index.interface import CandidateIndex
-from cascade.models.dlrm import Dlrm
-from cascade.models.two_tower import QueryTower
-from cascade.training import metrics
-from cascade.training.baselines import Baseline, ItemKnn, Popularity, top_positions
+from cascade.models.two_tower import CandidateTower
+from cascade.training.ablation import GROUPS, Group, is_inert
+from cascade.training.answers import CASCADE, NEGATIVES, ORACLE, TWO_TOWER, Answer, Others, Stages, negatives_of
+from cascade.training.baselines import Met
+from cascade.training.bootstrap import REPLICATES, Bootstrap
+from cascade.training.contestants import ITEM_KNN, LIGHT_BASELINES, POPULARITY, Contestants, fit_baselines
 from cascade.training.device import torch_threads
-from cascade.training.errors import EvaluationError
-from cascade.training.negatives import UniformNegatives
-from cascade.training.report import EvaluationReport, EvaluationRow
+from cascade.training.errors import EvaluationError, TrainingInputError
+from cascade.training.measure import COMPARED, LIST, Ground, compare, measure, report_slice
+from cascade.training.questions import Questions, ask
+from cascade.training.report import Ablation, Comparison, EvaluationReport, EvaluationRow
+from cascade.training.slices import ALL, COLD, new_users, slices_of
+from cascade.training.stages import Oracle, Ranker, Retrieval
 
-Floats = NDArray[np.float32]
-Positions = NDArray[np.int32]
+__all__ = [
+    "ALL",
+    "CASCADE",
+    "COLD",
+    "ITEM_KNN",
+    "ORACLE",
+    "POPULARITY",
+    "TWO_TOWER",
+    "Oracle",
+    "Ranker",
+    "Retrieval",
+    "Scope",
+    "evaluate",
+]
+
 Progress = Callable[[str], None]
 """Called with the name of each stage as it begins."""
 
-NEGATIVES = 5
-_CHUNK = 64  # rows ranked at once: 64 × 300 candidates
 
-POPULARITY, ITEM_KNN, TWO_TOWER, CASCADE, ORACLE = (
-    "popularity",
-    "item-kNN",
-    "two-tower",
-    "two-tower + DLRM",
-    "oracle",
-)
-ALL, COLD = "all", "cold users"
+@dataclass(frozen=True)
+class Scope:
+    """How much an evaluation looks at.
 
+    max_rows: a seeded sample of the evaluation days' interactions
+    candidates: items that retrieval hands on
+    exclude_seen: leave out of every list what the user met before the row's moment, as the filter stage does, and rows
+        whose own item was met before
+    baselines: names of `contestants.ALL_BASELINES`
+    new_user_events: the rows are asked again as if their users had come so many interactions ago
+    replicates: draws of users for the confidence intervals; 0 for none
+    ablations: rows on which each group of features is hidden in turn; 0 for none
+    """
 
-class Retrieval(Protocol):
-    """What evaluation needs of a retrieval bundle."""
-
-    @property
-    def user_transform(self) -> UserTransform: ...
-    @property
-    def query_tower(self) -> QueryTower: ...
-    @property
-    def index(self) -> CandidateIndex: ...
-    @property
-    def item_ids(self) -> list[str]: ...
-
-
-class Ranker(Protocol):
-    """What evaluation needs of a ranker bundle."""
-
-    @property
-    def user_transform(self) -> UserTransform: ...
-    @property
-    def context_transform(self) -> ContextTransform: ...
-    @property
-    def items(self) -> ItemTable: ...
-    @property
-    def dlrm(self) -> Dlrm: ...
-
-
-class Oracle(Protocol):
-    """The true probabilities of a generated shop."""
-
-    def click_probability(
-        self,
-        user_ids: Sequence[str],
-        item_ids: Sequence[str] | None,
-        device: Sequence[str | None],
-        timestamp: NDArray[np.integer] | Sequence[int],
-        recent: Sequence[Sequence[str]],
-    ) -> Floats:
-        """float32 [R, I]."""
-        ...
+    max_rows: int = 4000
+    candidates: int = 300
+    exclude_seen: bool = False
+    baselines: Sequence[str] = LIGHT_BASELINES
+    new_user_events: Sequence[int] = (0,)
+    replicates: int = REPLICATES
+    ablations: int = 0
 
 
 def evaluate(
@@ -104,314 +86,196 @@ def evaluate(
     train_days: Sequence[dt.date],
     eval_days: Sequence[dt.date],
     oracle: Oracle | None = None,
+    scope: Scope | None = None,
     *,
-    max_rows: int = 4000,
     seed: int = 0,
-    candidates: int = 300,
-    exclude_seen: bool = False,
     threads: int | None = 1,
     weights: EventWeights = EVENT_WEIGHTS,
     rows_file: Path | None = None,
+    train_file: Path | None = None,
+    tower: CandidateTower | None = None,
     progress: Progress | None = None,
 ) -> EvaluationReport:
-    """Compare the cascade with popularity, item-kNN and, on a generated shop, the oracle.
+    """Compare the cascade with baselines fitted on the training days and, on a generated shop, the oracle.
 
-    max_rows: a seeded sample of the evaluation days' interactions. exclude_seen: leave out of every list what
-    the user met before the row's moment, as the filter stage does, and rows whose own item was met before.
     threads: of the models on the CPU.
     weights: those that training and serving use for top_category.
-    rows_file: the evaluation days as `training_rows` wrote them; None: they are computed here.
-    Slices: all rows; cold users (the same rows, the user unknown in every feature); each device.
+    rows_file, train_file: evaluation and training rows as `training_rows` wrote them; None: the days' interactions.
+    tower: the index's candidate tower, without which no feature of items can be hidden from retrieval.
     Raises EvaluationError where there is nothing to evaluate on.
     """
-    tell = progress or (lambda stage: None)
+    scope, tell = scope or Scope(), progress or (lambda stage: None)
     tell("rows")
-    rows, dropped = _evaluation_rows(dataset, eval_days, ranker.items, max_rows, seed, weights, rows_file)
-    history = _history(dataset, rows, ranker.items, exclude_seen)
-    if exclude_seen:
-        fresh = np.array([position not in seen for position, seen in zip(rows.item, history.sets, strict=True)])
-        rows, history, dropped = rows.take(fresh), history.take(fresh), dropped + int((~fresh).sum())
-        if not len(rows.item):
+    questions, dropped = ask(
+        dataset, eval_days, ranker.items, max_rows=scope.max_rows, seed=seed, weights=weights, rows_file=rows_file
+    )
+    if scope.exclude_seen:
+        fresh = questions.fresh()
+        questions, dropped = questions.take(np.flatnonzero(fresh)), dropped + int((~fresh).sum())
+        if not len(questions):
             raise EvaluationError("every evaluation row's item was met before; evaluate with seen items included")
-    tell("baselines")
-    popularity, knn = _baselines(dataset, train_days, ranker.items)
-    shared = _Shared(retrieval, ranker, oracle, rows, history, popularity, knn, seed, candidates, exclude_seen)
-    table: list[EvaluationRow] = []
-    for cold in (False, True):
-        tell(COLD if cold else ALL)
-        with torch_threads(threads):
-            answers = shared.answers(cold)
-        everything = np.ones(len(rows.item), bool)
-        slices = {COLD: everything} if cold else {ALL: everything, **_device_slices(rows.device)}
-        for name, chosen in slices.items():
-            table += _table(name, answers, chosen, rows.item)
+    met = _met(dataset, train_days, train_file, ranker.items)
+    contestants = fit_baselines(
+        scope.baselines,
+        met,
+        seed=seed,
+        threads=threads or 1,
+        exclude_seen=scope.exclude_seen,
+        progress=lambda name: tell(f"baseline {name}"),
+    )
+    run = _Run(retrieval, ranker, oracle, scope, seed, questions, met, contestants, dataset.items())
+    with torch_threads(threads):
+        rows, comparisons = run.all_rows(tell)
+        for events in scope.new_user_events:
+            tell(new_users(events))
+            more, leads = run.new_users(events, weights)
+            rows, comparisons = rows + more, comparisons + leads
+        ablations = run.ablations(tower, tell) if scope.ablations else []
     settings = {
         "train_days": [str(day) for day in sorted(train_days)],
         "eval_days": [str(day) for day in sorted(eval_days)],
-        "rows": len(rows.item),
+        "rows": len(questions),
+        "users": len(np.unique(questions.user_codes)),
         "dropped_rows": dropped,
         "items": len(ranker.items),
-        "candidates": candidates,
-        "seen_items": "excluded" if exclude_seen else "included",
+        "candidates": scope.candidates,
+        "seen_items": "excluded" if scope.exclude_seen else "included",
         "negatives": f"{NEGATIVES} uniform per click",
+        "intervals": f"95 %, {scope.replicates} draws of users" if scope.replicates else "none",
+        "baselines": {name: dict(chosen) for name, chosen in contestants.settings.items()},
+        "baselines_skipped": contestants.skipped,
         "seed": seed,
     }
-    return EvaluationReport(tuple(table), settings)
+    return EvaluationReport(tuple(rows), settings, tuple(comparisons), tuple(ablations))
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """R interactions: `table` as training_rows writes them, item int32 [R]."""
+class _Run:
+    """The models and rows of one evaluation."""
 
-    table: pa.Table
-    item: Positions
+    retrieval: Retrieval
+    ranker: Ranker
+    oracle: Oracle | None
+    scope: Scope
+    seed: int
+    questions: Questions
+    met: Met
+    contestants: Contestants
+    catalog: pa.Table
 
-    @property
-    def device(self) -> list[str | None]:
-        devices: list[str | None] = self.table.column("device_type").to_pylist()
-        return devices
-
-    def take(self, chosen: NDArray[np.bool_]) -> _Rows:
-        return _Rows(self.table.filter(pa.array(chosen)), self.item[chosen])
-
-
-@dataclass(frozen=True)
-class _History:
-    """What each row's user met before the row's moment: ids oldest first, and positions as a set."""
-
-    ids: list[list[str]]
-    sets: list[set[int]]
-
-    def take(self, chosen: NDArray[np.bool_]) -> _History:
-        at = np.flatnonzero(chosen)
-        return _History([self.ids[n] for n in at], [self.sets[n] for n in at])
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """One model's answers: ranked positions int32 [R, K], -1 where a list ends; scores float [R, 1 + NEGATIVES]
-    of the row's item and its negatives; whether these are probabilities of a click among them."""
-
-    ranked: Positions
-    scores: Floats
-    calibrated: bool = False
-
-
-class _Shared:
-    """The models and rows of an evaluation, and the answers of each model."""
-
-    def __init__(
-        self,
-        retrieval: Retrieval,
-        ranker: Ranker,
-        oracle: Oracle | None,
-        rows: _Rows,
-        history: _History,
-        popularity: Baseline,
-        knn: Baseline,
-        seed: int,
-        candidates: int,
-        exclude_seen: bool,
-    ) -> None:
-        self._retrieval, self._ranker, self._oracle = retrieval, ranker, oracle
-        self._rows, self._history, self._exclude_seen = rows, history, exclude_seen
-        self._baselines = {POPULARITY: popularity, ITEM_KNN: knn}
-        self._candidates = candidates
-        self._context = ranker.context_transform.transform(rows.table)
-        # The index and the item table may order the catalog differently.
-        self._table_position = ranker.items.positions(retrieval.item_ids)
-        self._index_position = {item_id: n for n, item_id in enumerate(retrieval.item_ids)}
-        drawn = UniformNegatives().draw(
-            rows.item.astype(np.int64), NEGATIVES, len(ranker.items), np.random.default_rng(seed)
+    def all_rows(self, tell: Progress) -> tuple[list[EvaluationRow], list[Comparison]]:
+        """Every slice of the rows as they were."""
+        tell(ALL)
+        answers, ground = self._answers(self.questions)
+        categories = dict(zip(*(self.catalog.column(n).to_pylist() for n in ("item_id", "category_l1")), strict=True))
+        slices = slices_of(
+            self.questions,
+            self.met.counts,
+            [categories.get(item) or "" for item in self.ranker.items.item_ids],
+            answers[TWO_TOWER].ranked,
         )
-        self._scored_items = np.concatenate([rows.item[:, None], drawn.items], axis=1)  # [R, 1 + NEGATIVES]
+        return self._report(answers, ground, slices)
 
-    def answers(self, cold: bool) -> dict[str, _Answer]:
-        """Each model's answers; with `cold`, to users of whom nothing is known."""
-        found: dict[str, _Answer] = {}
-        user_ids: list[str | None] = self._rows.table.column("user_id").to_pylist()
-        asked: list[str | None] = [None] * len(user_ids) if cold else user_ids
-        for name, baseline in self._baselines.items():
-            found[name] = self._from_scores(baseline.scores(asked))
-        retrieved, two_tower = self._retrieve(cold)
-        found[TWO_TOWER] = two_tower
-        found[CASCADE] = self._rank(cold, retrieved)
-        if self._oracle is not None:
-            history = [[] for _ in user_ids] if cold else self._history.ids
-            times = self._rows.table.column("timestamp").to_numpy().astype(np.int64)
-            names = ["" if user is None else user for user in asked]
-            chances = self._oracle.click_probability(
-                names, self._ranker.items.item_ids, self._rows.device, times, history
-            )
-            found[ORACLE] = self._from_scores(chances)
+    def new_users(self, events: int, weights: EventWeights) -> tuple[list[EvaluationRow], list[Comparison]]:
+        """All rows, asked as if each user were new."""
+        asked = self.questions.as_new_users(events, self.catalog, weights)
+        answers, ground = self._answers(asked)
+        everything = np.ones(len(asked), bool)
+        return self._report(answers, ground, {new_users(events): everything})
+
+    def ablations(self, tower: CandidateTower | None, tell: Progress) -> list[Ablation]:
+        """Each group of features hidden in turn, on a sample of the rows."""
+        count = min(self.scope.ablations, len(self.questions))
+        sample = np.sort(np.random.default_rng(self.seed).choice(len(self.questions), count, replace=False))
+        asked = self.questions.take(sample)
+        scored = self._scored()[sample]
+        ground = self._ground(asked, None)
+        whole = {name: measure(one, ground) for name, one in self._stages(None, None).answers(asked, scored).items()}
+        draws = Bootstrap(ground.user, self.scope.replicates, self.seed) if self.scope.replicates else None
+        everything = np.ones(count, bool)
+        found = []
+        users = self.ranker.user_transform.transform(asked.table)
+        context = self.ranker.context_transform.transform(asked.table)
+        for group in GROUPS:
+            if is_inert(group, self.ranker.items, users, context, self.ranker.user_transform):
+                continue  # the folder has none of it
+            tell(f"without {group.name}")
+            answers = self._stages(group, tower).answers(asked, scored)
+            for name, answer in answers.items():
+                without = measure(answer, ground)
+                for metric in COMPARED:
+                    loss, span = compare(whole[name], without, metric, everything, draws)
+                    value = float(without.by_row[metric].mean())
+                    found.append(Ablation(group.name, name, metric, value, loss, span))
         return found
 
-    def _users(self, transform: UserTransform, cold: bool) -> Encoded:
-        if not cold:
-            return transform.transform(self._rows.table)
-        nothing = [None] * len(self._rows.item)
-        return transform.encode(nothing, nothing, nothing, nothing)
-
-    def _from_scores(self, scores: Floats) -> _Answer:
-        """float32 [R, I] → the best K of each row."""
-        ranked = np.full((len(scores), self._candidates), -1, np.int32)
-        for start in range(0, len(scores), 512):
-            part = np.array(scores[start : start + 512])
-            seen = self._history.sets[start : start + 512] if self._exclude_seen else []
-            for row, positions in enumerate(seen):
-                part[row, list(positions)] = -np.inf
-            top = top_positions(part, self._candidates)
-            top[np.take_along_axis(part, top, axis=1) == -np.inf] = -1
-            ranked[start : start + 512, : top.shape[1]] = top
-        return _Answer(ranked, np.take_along_axis(scores, self._scored_items, axis=1))
-
-    def _retrieve(self, cold: bool) -> tuple[Positions, _Answer]:
-        """The candidates of each row in retrieval's order, and retrieval's scores."""
-        users = self._users(self._retrieval.user_transform, cold)
-        queries = self._retrieval.query_tower.predict(users.categorical, users.continuous)
-        deepest = max((len(seen) for seen in self._history.sets), default=0) if self._exclude_seen else 0
-        _, found = self._retrieval.index.search(queries, min(self._candidates + deepest, self._retrieval.index.count))
-        positions = np.where(found >= 0, self._table_position[found], -1)
-        ranked = np.full((len(queries), self._candidates), -1, np.int32)
-        for row, line in enumerate(positions):
-            seen = self._history.sets[row] if self._exclude_seen else set()
-            kept = [p for p in line.tolist() if p >= 0 and p not in seen][: self._candidates]
-            ranked[row, : len(kept)] = kept
-        scored = np.array([self._index_position.get(i, -1) for i in self._ranker.items.item_ids])
-        known = [n for n in np.unique(self._scored_items) if scored[n] >= 0]
-        vectors = np.zeros((len(scored), queries.shape[1]), np.float32)
-        for n in known:
-            vectors[n] = self._retrieval.index.reconstruct(int(scored[n]))
-        scores = np.einsum("rd,rnd->rn", queries, vectors[self._scored_items])
-        return ranked, _Answer(ranked, scores)
-
-    def _rank(self, cold: bool, retrieved: Positions) -> _Answer:
-        """The candidates in the ranker's order, and its probabilities."""
-        users = self._users(self._ranker.user_transform, cold)
-        ranked = np.full_like(retrieved, -1)
-        scores = np.empty(self._scored_items.shape, np.float32)
-        for start in range(0, len(retrieved), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            at = np.arange(len(retrieved))[part]
-            chance = self._probabilities(users, at, np.maximum(retrieved[part], 0))
-            chance[retrieved[part] < 0] = -1.0
-            order = np.argsort(-chance, axis=1, kind="stable")
-            ranked[part] = np.take_along_axis(retrieved[part], order, axis=1)
-            scores[part] = self._probabilities(users, at, self._scored_items[part])
-        return _Answer(ranked, scores, calibrated=True)
-
-    def _probabilities(self, users: Encoded, at: NDArray[np.int64], items: NDArray[np.integer]) -> Floats:
-        """The ranker on rows `at` [B] and items [B, N] → float32 [B, N]."""
-        table, flat = self._ranker.items, items.ravel()
-        rows = np.repeat(at, items.shape[1])
-        user, context = users.take(rows), self._context.take(rows)
-        chance = self._ranker.dlrm.predict(
-            np.concatenate([user.categorical, table.categorical[flat], context.categorical], axis=1),
-            np.concatenate([user.continuous, table.continuous[flat], context.continuous], axis=1),
-            table.image[flat],
-            table.text[flat],
+    def _stages(self, hidden: Group | None, tower: CandidateTower | None) -> Stages:
+        return Stages(
+            self.retrieval,
+            self.ranker,
+            self.ranker.items,
+            candidates=self.scope.candidates,
+            exclude_seen=self.scope.exclude_seen,
+            hidden=hidden,
+            tower=tower,
         )
-        return chance.reshape(items.shape)
+
+    def _scored(self) -> NDArray[np.int32]:
+        return negatives_of(self.questions, len(self.ranker.items), self.seed)
+
+    def _answers(self, asked: Questions) -> tuple[dict[str, Answer], Ground]:
+        others = Others(
+            self.contestants.fitted,
+            self.met,
+            self.oracle,
+            self.ranker.items,
+            candidates=self.scope.candidates,
+            exclude_seen=self.scope.exclude_seen,
+        )
+        scored = self._scored()
+        found = others.answers(asked, scored)
+        best = found.pop(ORACLE, None)
+        answers = {**found, **self._stages(None, None).answers(asked, scored)}
+        if best is not None:
+            answers[ORACLE] = best
+        return answers, self._ground(asked, None if best is None else best.ranked[:, :LIST])
+
+    def _ground(self, asked: Questions, oracle: NDArray[np.integer] | None) -> Ground:
+        users = len(self.met.user_ids)
+        by_users = np.asarray(self.met.matrix.sum(axis=0)).ravel()
+        shares = np.maximum(by_users, 0.5) / users
+        # Users of the rows as they were: new users are the same people, asked otherwise.
+        codes = self.questions.user_codes if len(asked) == len(self.questions) else asked.user_codes
+        return Ground(asked.item, codes, shares, _content(self.ranker.items), oracle)
+
+    def _report(
+        self, answers: dict[str, Answer], ground: Ground, slices: dict[str, NDArray[np.bool_]]
+    ) -> tuple[list[EvaluationRow], list[Comparison]]:
+        measured = {name: measure(answer, ground) for name, answer in answers.items()}
+        rows: list[EvaluationRow] = []
+        comparisons: list[Comparison] = []
+        for name, chosen in slices.items():
+            more, leads = report_slice(name, measured, ground, chosen, self.scope.replicates, self.seed)
+            rows, comparisons = rows + more, comparisons + leads
+        return rows, comparisons
 
 
-def _evaluation_rows(
-    dataset: Dataset,
-    days: Sequence[dt.date],
-    items: ItemTable,
-    max_rows: int,
-    seed: int,
-    weights: EventWeights,
-    written: Path | None,
-) -> tuple[_Rows, int]:
-    """A seeded sample of the days' rows with known items, and how many rows had unknown ones."""
-    with tempfile.TemporaryDirectory(prefix="cascade-evaluation-") as folder:
-        path = written or Path(folder) / "rows.parquet"
-        if written is None:
-            training_rows(dataset, list(days), path, weights=weights)
-        table = pq.read_table(path)
-    positions = items.positions(table.column("item_id"))
-    known = np.flatnonzero(positions >= 0)
-    if not len(known):
+def _content(items: ItemTable) -> NDArray[np.float32]:
+    """What items look like and say, or else their categories, float32 [I, D]; D is 0 where there is neither."""
+    content = np.concatenate([items.image, items.text], axis=1)
+    if content.any():
+        return content
+    l1 = items.categorical[:, 1]
+    return np.eye(int(l1.max()) + 1, dtype=np.float32)[l1] if l1.any() else content[:, :0]
+
+
+def _met(dataset: Dataset, days: Sequence[dt.date], written: Path | None, items: ItemTable) -> Met:
+    parts: Iterable[Any] = dataset.interaction_parts(days)
+    if written is not None:
+        parts = [pq.read_table(written, columns=["user_id", "item_id", "timestamp", "event_type"])]
+    try:
+        return Met.of(parts, items)
+    except TrainingInputError as error:
         raise EvaluationError(
-            f"the days {', '.join(map(str, days))} hold {len(positions)} interactions, none with an item of the "
-            "ranker's table; evaluate on days with interactions, with the catalog the models were trained on"
-        )
-    dropped = len(positions) - len(known)
-    if len(known) > max_rows:
-        known = np.sort(np.random.default_rng(seed).choice(known, max_rows, replace=False))
-    return _Rows(table.take(pa.array(known)), positions[known]), dropped
-
-
-def _history(dataset: Dataset, rows: _Rows, items: ItemTable, needed_as_sets: bool) -> _History:
-    """What each row's user met strictly before its moment, over all earlier days of the dataset."""
-    users = pc.unique(rows.table.column("user_id"))
-    times: dict[str, list[tuple[int, str]]] = {}
-    latest = int(pc.max(rows.table.column("timestamp")).as_py())
-    for day in dataset.days():
-        if dt.datetime.combine(day, dt.time(), dt.UTC).timestamp() > latest:
-            break
-        events = dataset.interactions([day]).select(["user_id", "item_id", "timestamp"])
-        events = events.filter(pc.is_in(events.column("user_id"), users)).sort_by("timestamp")
-        columns = (events.column(name).to_pylist() for name in ("user_id", "timestamp", "item_id"))
-        for user, timestamp, item in zip(*columns, strict=True):
-            times.setdefault(user, []).append((timestamp, item))
-    ids: list[list[str]] = []
-    asked = (rows.table.column(name).to_pylist() for name in ("user_id", "timestamp"))
-    for user, timestamp in zip(*asked, strict=True):
-        ids.append([item for at, item in times.get(user, ()) if at < timestamp])
-    if not needed_as_sets:
-        return _History(ids, [set() for _ in ids])
-    return _History(ids, [{int(p) for p in items.positions(met) if p >= 0} for met in ids])
-
-
-def _baselines(dataset: Dataset, days: Sequence[dt.date], items: ItemTable) -> tuple[Popularity, ItemKnn]:
-    positions, user_ids = [], []
-    for day in sorted(days):  # one at a time, so that memory holds codes of all days and the strings of one
-        interactions = dataset.interactions([day]).select(["user_id", "item_id", "event_type"])
-        negative = pc.is_in(interactions.column("event_type"), pa.array(NEGATIVE_EVENT_TYPES))
-        interactions = interactions.filter(pc.invert(negative))
-        found = items.positions(interactions.column("item_id"))
-        positions.append(found[found >= 0])
-        user_ids.append(interactions.column("user_id").filter(pa.array(found >= 0)).dictionary_encode())
-    met = np.concatenate(positions)
-    if not len(met):
-        raise EvaluationError(f"the training days {', '.join(map(str, days))} hold no interaction with a known item")
-    chunks = [chunk for column in user_ids for chunk in column.chunks]
-    column = pa.chunked_array(chunks).unify_dictionaries()
-    return Popularity(met, len(items)), ItemKnn(column, met, len(items))
-
-
-def _device_slices(devices: list[str | None]) -> dict[str, NDArray[np.bool_]]:
-    slices = {device: np.array([d == device for d in devices], bool) for device in DEVICES}
-    slices["unknown device"] = np.array([d not in DEVICES for d in devices], bool)
-    return {name: chosen for name, chosen in slices.items() if chosen.any()}
-
-
-def _table(name: str, answers: dict[str, _Answer], chosen: NDArray[np.bool_], items: Positions) -> list[EvaluationRow]:
-    """One slice's rows of the report."""
-    measured = {model: _measure(answer, chosen, items) for model, answer in answers.items()}
-    best = measured.get(ORACLE, {}).get("ndcg@10", 0.0)
-    if best > 0:
-        for values in measured.values():
-            values["oracle_share"] = values["ndcg@10"] / best
-    return [EvaluationRow(model, name, int(chosen.sum()), values) for model, values in measured.items()]
-
-
-def _measure(answer: _Answer, chosen: NDArray[np.bool_], items: Positions) -> dict[str, float]:
-    hits = metrics.hits_of(answer.ranked[chosen], items[chosen])
-    scores: NDArray[Any] = answer.scores[chosen].ravel()
-    labels = np.zeros(answer.scores[chosen].shape, bool)
-    labels[:, 0] = True
-    flat = labels.ravel()
-    values = {
-        "recall@10": float(metrics.recall_at_k(hits, 10).mean()),
-        "recall@100": float(metrics.recall_at_k(hits, 100).mean()),
-        "recall@300": float(metrics.recall_at_k(hits, 300).mean()),
-        "ndcg@10": float(metrics.ndcg_at_k(hits, 10).mean()),
-        "mrr": float(metrics.reciprocal_rank(hits).mean()),
-        "auc": metrics.auc(flat, scores),
-    }
-    if answer.calibrated:
-        values["log_loss"] = metrics.log_loss(flat, scores)
-        values["calibration_error"] = metrics.calibration_error(flat, scores)
-    return values
+            f"the training days {', '.join(map(str, days))} hold no interaction with a known item"
+        ) from error

@@ -22,10 +22,13 @@ from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_training import DlrmObjective, DlrmTraining, extra_summary
 from cascade.training.errors import TrainingInputError
 from cascade.training.impressions import Impressions
+from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
 from cascade.training.negatives import Floats, item_frequency
-from cascade.training.rows import IntArray, data_summary, drop_users, require_trainable, unknown_user
+from cascade.training.query_rows import QueryRows
+from cascade.training.ranks import current
+from cascade.training.rows import IntArray, data_summary, require_trainable
 from cascade.training.two_tower_training import SAMPLERS, TwoTowerTraining
 
 
@@ -71,12 +74,13 @@ class QueryObjective:
         training: TwoTowerTraining,
         device: torch.device,
     ) -> None:
-        self._rows, self._training, self._device = rows, training, device
+        self._rows, self._device = rows, device
         vectors = model.candidate.predict(items.categorical, items.continuous, items.image, items.text)
         self._vectors = torch.from_numpy(vectors).to(device)  # [I, D]
         self._frequency = item_frequency(rows.item_position, len(items))
         self._sample = SAMPLERS[training.negatives]
-        self._unknown = unknown_user(rows.user)
+        self._query = QueryRows(rows, model.config, training, device)
+        self._ranks = current()
         self.query = model.query.to(device)
         self.softmax = SampledSoftmax(Temperature(training.temperature, learned=False)).to(device)
 
@@ -93,22 +97,20 @@ class QueryObjective:
     def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
         """The softmax loss of these rows' items among the batch's."""
         candidates = self._sample(self._rows.item_position[rows].astype(np.int64), self._frequency)  # N columns
-        training = self._training
-        user = drop_users(
-            self._rows.user.take(rows), training.user_id_dropout, training.user_dropout, self._unknown, rng
-        )
-        queries = self.query(
-            torch.from_numpy(user.categorical).to(self._device), torch.from_numpy(user.continuous).to(self._device)
-        )  # [B, D]
+        mine = self._ranks.share(len(rows))
+        features, tokens = self._query.features(rows, rng, mine), self._query.tokens(rows, rng, mine)
+        history = None if tokens is None else tokens.tensors(self._vectors[self._int(tokens.items)], self._device)
+        queries = self.query(*features, history)  # [B, D]
         items = self._int(candidates.items)
         loss: Tensor = self.softmax(
             queries,
             self._vectors[items],
-            self._int(candidates.target),
+            self._int(candidates.target[mine]),
             torch.from_numpy(candidates.log_q).to(self._device),
             items if candidates.repeated else None,
+            self._query.met(rows[mine], candidates.items, candidates.target[mine], len(self._vectors)),
         )
-        return loss
+        return loss * self._ranks.weight(len(queries), len(rows))
 
     def validation_loss(self) -> float | None:
         """None: the gates judge, on rows that no part of training sees."""
@@ -128,17 +130,34 @@ def fine_tune_two_tower(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[TwoTower, TrainingReport]:
     """A model whose query tower learned from these rows; its candidate tower is the one given, to the bit.
 
     `model` is the predecessor and is left as it is. checkpoint_dir: lets an interrupted fine-tuning continue.
-    Raises TrainingInputError, TrainingDivergedError, CheckpointError.
+    processes: that many train together (`ranks`).
+    Raises TrainingInputError, TrainingDivergedError, CheckpointError, TrainingProcessError.
     """
     training = training or FineTuning().two_tower
     require_trainable(rows, items)
     if training.negatives not in SAMPLERS:
         raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    if processes > 1:
+        return together(
+            fine_tune_two_tower,
+            processes,
+            TwoTower,
+            model,
+            rows,
+            items,
+            training,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     frozen = model.candidate.fingerprint()
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -174,15 +193,33 @@ def fine_tune_dlrm(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 2,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[Dlrm, TrainingReport]:
     """A ranker that learned from these rows, all of it; `model` is the predecessor and is left as it is.
 
-    impressions, weights: as in the full training. checkpoint_dir: as above.
-    Raises TrainingInputError, TrainingDivergedError, CheckpointError.
+    impressions, weights: as in the full training. checkpoint_dir, processes: as above.
+    Raises TrainingInputError, TrainingDivergedError, CheckpointError, TrainingProcessError.
     """
     training = training or FineTuning().dlrm
     require_trainable(rows, items)
+    if processes > 1:
+        return together(
+            fine_tune_dlrm,
+            processes,
+            Dlrm,
+            model,
+            rows,
+            items,
+            training,
+            impressions=impressions,
+            weights=weights,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tuned = Dlrm(model.config)

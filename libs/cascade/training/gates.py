@@ -20,12 +20,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cascade.features.item_table import UNKNOWN, ItemTable
+from cascade.features.source import InteractionSource
 from cascade.features.spec import DEVICES, OOV
 from cascade.features.transforms import UserTransform
 from cascade.training import metrics
 from cascade.training.device import torch_threads
 from cascade.training.errors import EvaluationError
 from cascade.training.evaluation import Ranker, Retrieval
+from cascade.training.query_rows import queries_of
 
 RECALL, NDCG, AUC, CALIBRATION = "recall@100", "ndcg@10", "auc", "calibration_error"
 RETRIEVAL_METRICS, RANKER_METRICS = (RECALL,), (NDCG, AUC, CALIBRATION)
@@ -216,10 +218,17 @@ def slices_of(rows: pa.Table, user_transform: UserTransform, items: ItemTable) -
     return slices
 
 
-def measure_retrieval(rows: pa.Table, retrieval: Retrieval, slices: Slices, *, threads: int | None = 1) -> Measured:
-    """Recall@100 of each slice."""
+def measure_retrieval(
+    rows: pa.Table,
+    retrieval: Retrieval,
+    slices: Slices,
+    *,
+    source: InteractionSource | None = None,
+    threads: int | None = 1,
+) -> Measured:
+    """Recall@100 of each slice. source: holds the rows' users' earlier events, for a tower that reads them."""
     with torch_threads(threads):
-        found = candidates_of(rows, retrieval, 100)
+        found = candidates_of(rows, retrieval, source, 100)
     place = {item_id: n for n, item_id in enumerate(retrieval.item_ids)}
     wanted = np.array([place.get(item, UNKNOWN) for item in rows.column("item_id").to_pylist()], np.int32)
     recall = metrics.recall_at_k(metrics.hits_of(found, wanted), 100)
@@ -232,6 +241,7 @@ def measure_ranker(
     ranker: Ranker,
     slices: Slices,
     *,
+    source: InteractionSource | None = None,
     candidates: int = 300,
     seed: int = 0,
     threads: int | None = 2,
@@ -241,7 +251,7 @@ def measure_ranker(
     `seed` draws the latter: the same items for two rankers whose tables are the same.
     """
     with torch_threads(threads):
-        ranked, scores = _rank(rows, retrieval, ranker, candidates, seed)
+        ranked, scores = _rank(rows, retrieval, ranker, source, candidates, seed)
     wanted = ranker.items.positions(rows.column("item_id"))
     gain = metrics.ndcg_at_k(metrics.hits_of(ranked, wanted), 10)
     labels = np.zeros(scores.shape, bool)
@@ -260,21 +270,21 @@ def measure_ranker(
     return measured
 
 
-def candidates_of(rows: pa.Table, retrieval: Retrieval, count: int) -> NDArray[np.int32]:
+def candidates_of(
+    rows: pa.Table, retrieval: Retrieval, source: InteractionSource | None, count: int
+) -> NDArray[np.int32]:
     """Positions in retrieval's order of items [R, K], -1 where a list ends."""
-    users = retrieval.user_transform.transform(rows)
-    queries = retrieval.query_tower.predict(users.categorical, users.continuous)
-    _, found = retrieval.index.search(queries, count)
+    _, found = retrieval.index.search(queries_of(retrieval, rows, source), count)
     return found
 
 
 def _rank(
-    rows: pa.Table, retrieval: Retrieval, ranker: Ranker, candidates: int, seed: int
+    rows: pa.Table, retrieval: Retrieval, ranker: Ranker, source: InteractionSource | None, candidates: int, seed: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Ranked positions of the ranker's table [R, K], and probabilities of each row's item and its negatives."""
     table = ranker.items
     in_table = np.append(table.positions(retrieval.item_ids), UNKNOWN)  # the last for padding, -1
-    retrieved = in_table[candidates_of(rows, retrieval, candidates)]  # [R, K]
+    retrieved = in_table[candidates_of(rows, retrieval, source, candidates)]  # [R, K]
     wanted = table.positions(rows.column("item_id"))
     drawn = np.random.default_rng(seed).integers(0, len(table), (len(rows), NEGATIVES))
     if len(table) > 1:

@@ -19,10 +19,14 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from scipy.special import expit  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from cascade.features.files import read_array, write_array
 from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.training.errors import TrainingInputError
+
+_ROWS = "rows"
+_COLUMNS: dict[str, type[np.generic]] = {"clicked": np.bool_, "position": np.int32, "propensity": np.float32}
 
 PLACES = 100
 """places told apart; those further down count as the last"""
@@ -75,6 +79,21 @@ class Impressions:
         columns = (told.column(name).to_numpy() for name in ("clicked", "position", "propensity"))
         clicked, position, propensity = columns
         return cls(rows, clicked.astype(bool), position.astype(np.int32), propensity.astype(np.float32))
+
+    def save(self, folder: Path) -> None:
+        """Write rows and columns into `folder`, which is there."""
+        self.rows.save(folder / _ROWS)
+        for name in _COLUMNS:
+            write_array(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> Impressions:
+        """What `save` wrote, memory-mapped. Raises FeatureFileError's subclasses."""
+        rows = TrainingSet.load(folder / _ROWS)
+        columns = {
+            name: read_array(folder / f"{name}.npy", dtype, (len(rows),), mmap=True) for name, dtype in _COLUMNS.items()
+        }
+        return cls(rows, **columns)
 
     def __len__(self) -> int:
         return len(self.rows)

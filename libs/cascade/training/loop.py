@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,9 +24,20 @@ from cascade.training import checkpoint as checkpoints
 from cascade.training.checkpoint import Checkpoint
 from cascade.training.errors import TrainingDivergedError, TrainingInputError, TrainingStalledError
 from cascade.training.optimiser import SPARSE_FROM, LazyAdam
+from cascade.training.ranks import Ranks, current, replicated, share_rows
 
-if TYPE_CHECKING:
-    from cascade.training.calibration import CalibrationReport
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What was fitted: losses of the candidates on held-out halves, and the calibration error before and after, on the
+    rows fitted."""
+
+    kind: str
+    clicks: int
+    losses: dict[str, float]
+    error_before: float
+    error_after: float
+
 
 Progress = Callable[[int, int, float], None]
 """Called with the steps done, the steps in all, and the latest loss."""
@@ -137,6 +148,18 @@ class TrainingReport:
         """For JSON and metadata."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingReport:
+        """From JSON."""
+        told = values.get("calibration")
+        return cls(
+            **{
+                **values,
+                "curve": LossCurve(**values["curve"]),
+                "calibration": None if told is None else CalibrationReport(**told),
+            }
+        )
+
 
 def run_name(**parts: Any) -> str:
     """A name that two trainings share only when all of these parts are equal."""
@@ -159,19 +182,26 @@ def train(
     CheckpointError on a damaged checkpoint.
     """
     started = time.perf_counter()
-    state = _State(objective, config, run, checkpoint_dir)
+    ranks = current()
+    state = _State(objective, config, run, checkpoint_dir, ranks)
     per_epoch, total = config.steps(objective.rows)
+    if objective.rows // per_epoch < ranks.world:
+        raise TrainingInputError(
+            f"{ranks.world} processes cannot share a step of {objective.rows // per_epoch} rows; take fewer"
+        )
     resumed_from = state.resume()
+    loss_of = objective.loss if ranks.world == 1 else replicated(_Loss(objective), state.optimiser.row_tables)
     objective.module.train()
     while state.step < total and not state.stopped:
         epoch = state.step // per_epoch
         for rows in _batches(objective.rows, per_epoch, seed, epoch, state.step % per_epoch):
             rng = np.random.default_rng([seed, _STEP, epoch, state.step])
-            loss = objective.loss(rows, rng)
+            loss = loss_of(rows, rng)
             state.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
+            share_rows(state.optimiser.row_tables, ranks)
             state.optimiser.step(_rate(state.step, total, config.warmup))
-            state.record(float(loss.detach()), total)
+            state.record(ranks.mean(loss), total)
             if progress:
                 progress(state.step, total, state.losses[-1])
             if state.step == total:
@@ -193,13 +223,30 @@ def train(
     )
 
 
-class _State:
-    """All that changes while training, and its checkpoint."""
+class _Loss(nn.Module):
+    """An objective's loss as the forward pass of a module that holds its weights, for several processes."""
 
-    def __init__(self, objective: Objective, config: LoopConfig, run: str, folder: Path | None) -> None:
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.weights = objective.module
+        self._objective = objective
+
+    def forward(self, rows: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+        """See Objective.loss."""
+        return self._objective.loss(rows, rng)
+
+
+class _State:
+    """All that changes while training, and its checkpoint.
+
+    Of several processes the first judges and writes; they stop together, for all are told the same losses.
+    """
+
+    def __init__(self, objective: Objective, config: LoopConfig, run: str, folder: Path | None, ranks: Ranks) -> None:
         if objective.rows < 2:
             raise TrainingInputError(f"there are {objective.rows} training rows; train on more days")
         self._objective, self._config, self._run, self._folder = objective, config, run, folder
+        self._ranks = ranks
         self.optimiser = LazyAdam(objective.module, config.learning_rate, config.sparse_from, config.weight_decay)
         self.step = 0
         self.losses: list[float] = []
@@ -228,7 +275,7 @@ class _State:
         module = self._objective.module
         module.eval()
         with torch.inference_mode():
-            loss = self._objective.validation_loss()
+            loss = self._ranks.told(self._objective.validation_loss() if self._ranks.first else None)
         module.train()
         if loss is not None:
             if not math.isfinite(loss):
@@ -239,7 +286,7 @@ class _State:
             self.best_loss = math.inf if loss is None else loss
             self.best_epoch = epoch
             # Without validation the last weights are the best ones, and need no copy.
-            if loss is not None:
+            if loss is not None and self._ranks.first:
                 self.best = {name: value.detach().clone() for name, value in module.state_dict().items()}
         patience = self._config.patience
         self.stopped = patience is not None and loss is not None and epoch - self.best_epoch >= patience
@@ -264,7 +311,7 @@ class _State:
 
     def save(self) -> None:
         """Write the checkpoint, where there is a folder for it."""
-        if self._folder is None:
+        if self._folder is None or not self._ranks.first:
             return
         counters = {
             "step": self.step,

@@ -66,16 +66,20 @@ class SampledSoftmax(nn.Module):
         target: Tensor,
         log_q: Tensor,
         repeated_items: Tensor | None = None,
+        excluded: Tensor | None = None,
     ) -> Tensor:
         """The mean loss, a scalar.
 
         queries float [B, D], candidates' vectors float [N, D], each row's own column int [B], log_q float [N];
-        repeated_items int [N], the item of each column, where the same one may stand in several.
+        repeated_items int [N], the item of each column, where the same one may stand in several;
+        excluded bool [B, N], candidates that a row is not held against.
         """
         scores = self.temperature(queries) @ vectors.T
         scores = self.log_q_correction(scores, log_q)
         if repeated_items is not None:
             scores = self.accidental_hits(scores, repeated_items, target)
+        if excluded is not None:
+            scores = scores.masked_fill(excluded, -torch.inf)
         return F.cross_entropy(scores, target)
 
 

@@ -64,34 +64,105 @@ def auc(labels: NDArray[Any], scores: NDArray[np.floating]) -> float:
     Raises MetricInputError where one of the two classes is absent.
     """
     labels, scores = _scored(labels, scores)
-    positives = int(labels.sum())
-    negatives = len(labels) - positives
-    if positives == 0 or negatives == 0:
-        raise MetricInputError(f"AUC needs both classes; there are {positives} positives, {negatives} negatives")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks = (ends - (counts - 1) / 2.0)[place]  # ranks from 1, ties sharing their mean
-    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return WeightedAuc(labels, scores)(np.ones(len(labels)))
+
+
+class WeightedAuc:
+    """`auc` of the same examples with other weights, as a bootstrap asks for it: sorted once."""
+
+    def __init__(self, labels: NDArray[Any], scores: NDArray[np.floating]) -> None:
+        labels, scores = _scored(labels, scores)
+        positives = int(labels.sum())
+        if positives in (0, len(labels)):
+            raise MetricInputError(
+                f"AUC needs both classes; there are {positives} positives, {len(labels) - positives} negatives"
+            )
+        self._labels = labels
+        self._values, self._place = np.unique(scores, return_inverse=True)
+
+    def __call__(self, weights: Doubles) -> float:
+        """The AUC with each example counted so often, float64 [M]; NaN where a class has no weight."""
+        count = len(self._values)
+        above = np.bincount(self._place, weights * self._labels, minlength=count)
+        below = np.bincount(self._place, weights * ~self._labels, minlength=count)
+        pairs = float(above.sum() * below.sum())
+        won = float((above * (np.cumsum(below) - below / 2)).sum())  # ties count half
+        return won / pairs if pairs > 0 else float("nan")
 
 
 def log_loss(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> float:
     """The mean negative log-likelihood of labels 0 and 1; certainties count as 1e-7 short of certain."""
+    return float(log_losses(labels, probabilities).mean())
+
+
+def log_losses(labels: NDArray[Any], probabilities: NDArray[np.floating]) -> Doubles:
+    """`log_loss` of each example, float64 [M]."""
     labels, probabilities = _probabilities(labels, probabilities)
     p = np.clip(probabilities, 1e-7, 1 - 1e-7)
-    return float(-np.mean(np.where(labels, np.log(p), np.log1p(-p))))
+    return np.asarray(-np.where(labels, np.log(p), np.log1p(-p)), np.float64)
 
 
 def calibration_error(labels: NDArray[Any], probabilities: NDArray[np.floating], bins: int = 15) -> float:
     """Expected calibration error: over bins of equal size in order of probability, the mean distance between
     predicted and observed share, weighted by size."""
     labels, probabilities = _probabilities(labels, probabilities)
+    place = calibration_bins(probabilities, bins)
+    return float(np.abs(np.bincount(place, labels - probabilities)).sum() / len(place))
+
+
+def calibration_bins(probabilities: NDArray[np.floating], bins: int = 15) -> NDArray[np.int64]:
+    """The bin of each example, int [M]: of equal size, in order of probability."""
     if bins < 1:
         raise MetricInputError(f"{bins} bins; take at least 1")
     order = np.argsort(probabilities, kind="stable")
-    error = 0.0
-    for part in np.array_split(order, min(bins, len(order))):
-        error += abs(float(labels[part].mean()) - float(probabilities[part].mean())) * len(part)
-    return error / len(order)
+    place = np.empty(len(order), np.int64)
+    for number, part in enumerate(np.array_split(order, min(bins, len(order)))):
+        place[part] = number
+    return place
+
+
+def coverage(ranked: NDArray[np.integer], items: int) -> float:
+    """The share of a catalog of `items` that stands in any of the lists [R, K]; negative entries are no item."""
+    return float(len(np.unique(ranked[ranked >= 0])) / items)
+
+
+def gini(ranked: NDArray[np.integer], items: int) -> float:
+    """How unequally the lists [R, K] expose a catalog of `items`: 0 where each stands as often, towards 1 where one
+    item has all places (Gini 1912; items that are never shown count)."""
+    counts = np.sort(np.bincount(ranked[ranked >= 0].ravel(), minlength=items)).astype(np.float64)
+    if counts.sum() == 0:
+        raise MetricInputError("the lists are empty; nothing is exposed")
+    places = np.arange(1, items + 1)
+    return float((2 * (places * counts).sum() / counts.sum() - (items + 1)) / items)
+
+
+def novelty(ranked: NDArray[np.integer], shares: Doubles) -> Doubles:
+    """Each list's mean surprise −log2 p of its items, float64 [R] (Vargas and Castells 2011).
+
+    ranked: [R, K]; shares: float64 [I], the share of users who met each item; an item that nobody met counts as if
+    half a user had met it, so give shares of at least that
+    A list without items has 0.
+    """
+    filled = ranked >= 0
+    surprise = np.where(filled, -np.log2(shares[np.maximum(ranked, 0)]), 0.0)
+    return np.asarray(surprise.sum(axis=1) / np.maximum(filled.sum(axis=1), 1), np.float64)
+
+
+def intra_list_diversity(ranked: NDArray[np.integer], vectors: NDArray[np.floating]) -> Doubles:
+    """Each list's mean of 1 − cosine over all pairs of its items, float64 [R] (Ziegler et al. 2005).
+
+    ranked: [R, K]; vectors: [I, D], an item of zeros is at a right angle to all
+    A list of fewer than two items has 0.
+    """
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(norms > 0, norms, 1.0)  # [I, D]
+    filled = ranked >= 0
+    chosen = unit[np.maximum(ranked, 0)] * filled[:, :, None]  # [R, K, D]
+    # The sum over all ordered pairs is |sum|² less what each item has with itself.
+    total = (chosen.sum(axis=1) ** 2).sum(axis=1) - (chosen**2).sum(axis=(1, 2))
+    count = filled.sum(axis=1)
+    pairs = count * (count - 1)
+    return np.asarray(np.where(pairs > 0, 1.0 - total / np.maximum(pairs, 1), 0.0), np.float64)
 
 
 def _top(hits: Hits, k: int) -> Hits:

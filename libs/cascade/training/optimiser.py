@@ -70,6 +70,7 @@ class LazyAdam:
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._sparse_names = [name for name, p in named.items() if id(p) in sparse_ids]
         self._dense_names = [name for name, p in named.items() if id(p) not in sparse_ids]
+        self._row_tables = [p for p in named.values() if id(p) in sparse_ids]
         self._optimisers: list[tuple[list[str], torch.optim.Optimizer]] = []
         if self._dense_names:
             dense = torch.optim.AdamW(
@@ -77,8 +78,13 @@ class LazyAdam:
             )
             self._optimisers.append((self._dense_names, dense))
         if self._sparse_names:
-            sparse = RowAdam([named[name] for name in self._sparse_names], lr=rate)
+            sparse = RowAdam(self._row_tables, lr=rate)
             self._optimisers.append((self._sparse_names, sparse))
+
+    @property
+    def row_tables(self) -> list[nn.Parameter]:
+        """The tables that are updated row by row."""
+        return self._row_tables
 
     def zero_grad(self) -> None:
         """Forget the last step's gradients."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.features.history import Histories
 from cascade.features.item_table import UNKNOWN, ItemTable
 from cascade.features.spec import Encoded
 from cascade.features.training_set import TrainingSet
@@ -97,18 +98,25 @@ def on_table(rows: TrainingSet, table: ItemTable, other: ItemTable) -> TrainingS
     kept = np.flatnonzero(moved != UNKNOWN)
     taken = rows.take(kept)
     return TrainingSet(
-        taken.user, taken.context, moved[kept], taken.timestamp, rows.dropped_rows + len(rows) - len(kept)
+        taken.user,
+        taken.context,
+        moved[kept],
+        taken.timestamp,
+        rows.dropped_rows + len(rows) - len(kept),
+        None if taken.histories is None else taken.histories.moved(other.positions(table.item_ids)),
     )
 
 
 def concatenated(parts: Sequence[TrainingSet]) -> TrainingSet:
-    """The parts' rows, one after another, in memory."""
+    """The parts' rows, one after another, in memory; with histories where all parts have them."""
+    histories = [part.histories for part in parts if part.histories is not None]
     return TrainingSet(
         _joined([part.user for part in parts]),
         _joined([part.context for part in parts]),
         np.concatenate([part.item_position for part in parts]),
         np.concatenate([part.timestamp for part in parts]),
         sum(part.dropped_rows for part in parts),
+        Histories.joined(histories) if len(histories) == len(parts) else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 METRICS = (
@@ -19,15 +19,60 @@ METRICS = (
 )
 """In the order of the table. `oracle_share` is a model's NDCG@10 over the oracle's on the same slice."""
 
+LIST_METRICS = ("hit_rate@10", "coverage@10", "gini@10", "novelty@10", "diversity@10", "oracle_top10")
+"""A second table, of all rows: users hit, and what the lists are like. `oracle_top10` is the share of the oracle's ten
+best items among a model's candidates."""
+
+Span = tuple[float, float]
+"""Where the middle 95 % of the bootstrap's draws lie."""
+
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One model on one slice; a metric that is not defined for the model is absent."""
+    """One model on one slice; a metric that is not defined for the model is absent, and so is an interval of few users
+    or of a metric that is no mean over users."""
 
     model: str
     slice: str
     rows: int
     metrics: Mapping[str, float]
+    intervals: Mapping[str, Span] = field(default_factory=dict)
+
+    def with_metric(self, name: str, value: float) -> EvaluationRow:
+        """A copy with one metric more."""
+        return replace(self, metrics={**self.metrics, name: value})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much more a model has of a metric than the best baseline, on the same rows; `interval` is of the lead."""
+
+    slice: str
+    metric: str
+    model: str
+    baseline: str
+    of_baseline: float
+    lead: float
+    interval: Span | None
+
+    @property
+    def verdict(self) -> str:
+        """ahead or behind where the interval lies on one side of 0; level otherwise."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+            return "level"
+        return "ahead" if self.lead > 0 else "behind"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What a model loses of a metric when it does not see a group of features; `interval` is of the loss."""
+
+    group: str
+    model: str
+    metric: str
+    value: float
+    loss: float
+    interval: Span | None
 
 
 @dataclass(frozen=True)
@@ -36,23 +81,33 @@ class EvaluationReport:
 
     rows: tuple[EvaluationRow, ...]
     settings: Mapping[str, Any]
+    comparisons: tuple[Comparison, ...] = ()
+    ablations: tuple[Ablation, ...] = ()
 
     def metric(self, model: str, name: str, slice_name: str = "all") -> float:
         """One number. Raises KeyError where the report has no such model, slice or metric."""
+        return self.row(model, slice_name).metrics[name]
+
+    def row(self, model: str, slice_name: str = "all") -> EvaluationRow:
+        """One model on one slice. Raises KeyError where the report has none."""
         for row in self.rows:
             if (row.model, row.slice) == (model, slice_name):
-                return row.metrics[name]
+                return row
         raise KeyError(f"no row for model {model!r} on slice {slice_name!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "settings": dict(self.settings),
-            "rows": [{**asdict(row), "metrics": dict(row.metrics)} for row in self.rows],
+            "rows": [
+                {**asdict(row), "metrics": dict(row.metrics), "intervals": dict(row.intervals)} for row in self.rows
+            ],
+            "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
+            "ablations": [asdict(one) for one in self.ablations],
         }
 
     def to_markdown(self) -> str:
-        """A table of slices and models, and a line on how they were compared."""
+        """A table of slices and models, what leads and what each group of features is worth, and how it was done."""
         lines = [
             "| slice | model | rows | " + " | ".join(METRICS) + " |",
             "| --- | --- | ---: |" + " ---: |" * len(METRICS),
@@ -60,11 +115,54 @@ class EvaluationReport:
         for row in self.rows:
             cells = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in METRICS]
             lines.append(f"| {row.slice} | {row.model} | {row.rows:,} | " + " | ".join(cells) + " |")
+        lines += self._lists_markdown() + self._comparisons_markdown() + self._ablations_markdown()
         settings = ", ".join(f"{key}: {_plain(value)}" for key, value in self.settings.items())
         return "\n".join([*lines, "", settings, ""])
 
+    def _lists_markdown(self) -> list[str]:
+        rows = [row for row in self.rows if row.slice == "all"]
+        lines = ["", "| model | " + " | ".join(LIST_METRICS) + " |", "| --- |" + " ---: |" * len(LIST_METRICS)]
+        for row in rows:
+            cells = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in LIST_METRICS]
+            lines.append(f"| {row.model} | " + " | ".join(cells) + " |")
+        return lines
+
+    def _comparisons_markdown(self) -> list[str]:
+        if not self.comparisons:
+            return []
+        return [
+            "",
+            "| slice | metric | model | best baseline | lead | 95 % | |",
+            "| --- | --- | --- | --- | ---: | ---: | --- |",
+            *(
+                f"| {one.slice} | {one.metric} | {one.model} | {one.baseline} {one.of_baseline:.4f} | "
+                f"{one.lead:+.4f} | {_span(one.interval)} | {one.verdict} |"
+                for one in self.comparisons
+            ),
+        ]
+
+    def _ablations_markdown(self) -> list[str]:
+        if not self.ablations:
+            return []
+        return [
+            "",
+            "| hidden | model | metric | value | loss | 95 % |",
+            "| --- | --- | --- | ---: | ---: | ---: |",
+            *(
+                f"| {one.group} | {one.model} | {one.metric} | {one.value:.4f} | {one.loss:+.4f} | "
+                f"{_span(one.interval)} |"
+                for one in self.ablations
+            ),
+        ]
+
+
+def _span(interval: Span | None) -> str:
+    return "" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 2:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_plain(one)}" for key, one in value.items())
+    if isinstance(value, (list, tuple)) and len(value) > 2:
         return f"{value[0]} to {value[-1]} ({len(value)})"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -20,6 +20,7 @@ IntArray = NDArray[np.int64]
 _AGE = USER_CONTINUOUS.index("age")
 _AGE_BUCKET = USER_CATEGORICAL.index("age_bucket")
 _AGES_SEARCHED = 100_000
+ALL = slice(None)
 
 
 class ItemTensors:
@@ -34,11 +35,14 @@ class ItemTensors:
         self.text = _tensor(items.text, device)  # [I, text_dim]
 
     def take(
-        self, positions: IntArray, dropout: float, rng: np.random.Generator
+        self, positions: IntArray, dropout: float, rng: np.random.Generator, only: IntArray | slice = ALL
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Categorical, continuous, image and text of these items, a share of them without their id."""
-        categorical = drop_ids(self._categorical[positions], dropout, rng)
-        at = torch.from_numpy(positions).to(self._device)
+        """Categorical, continuous, image and text of these items, a share of them without their id.
+
+        only: places of those that are wanted; random numbers are drawn for all, so that they do not depend on it.
+        """
+        categorical = drop_ids(self._categorical[positions], dropout, rng)[only]
+        at = torch.from_numpy(positions[only]).to(self._device)
         return _tensor(categorical, self._device), self.continuous[at], self.image[at], self.text[at]
 
 

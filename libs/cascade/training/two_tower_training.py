@@ -13,22 +13,17 @@ from torch.nn import functional as F
 
 from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
+from cascade.models.history import HistoryTensors
 from cascade.models.two_tower import TwoTower, TwoTowerConfig
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.errors import TrainingInputError
+from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
 from cascade.training.negatives import CandidateSampler, in_batch_items, in_batch_rows, item_frequency
-from cascade.training.rows import (
-    IntArray,
-    ItemTensors,
-    data_summary,
-    drop_users,
-    gather,
-    require_trainable,
-    sample_rows,
-    unknown_user,
-)
+from cascade.training.query_rows import QueryRows, Tokens
+from cascade.training.ranks import current
+from cascade.training.rows import IntArray, ItemTensors, data_summary, require_trainable, sample_rows
 
 SAMPLERS: dict[str, CandidateSampler] = {"items": in_batch_items, "rows": in_batch_rows}
 
@@ -48,6 +43,16 @@ class TwoTowerTraining:
     """share of rows that lose the user's id beside those masked in the data, against learning users by heart"""
     user_dropout: float = 0.1
     """share of rows that lose all that is known of the user, for visitors nobody knows"""
+    device_dropout: float = 0.0
+    """share of rows that lose the device beside those masked in the data"""
+    history_dropout: float = 0.1
+    """share of rows that lose their whole history, for users who have none"""
+    history_truncation: float = 0.1
+    """share of rows that keep only their latest events, any number of them, for users who have few"""
+    event_dropout: float = 0.0
+    """share of events that are hidden in the other rows' histories"""
+    exclude_met: bool = False
+    """whether a row is not held against items its user has met: the filter hides them anyway"""
     validation_rows: int = 8192
     validation_items: int = 50_000
     """at most this many rows and items judge an epoch"""
@@ -76,8 +81,10 @@ class TwoTowerObjective:
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
-        self._unknown = unknown_user(train.user)
+        self._query = QueryRows(train, model.config, training, device)
+        self._judged = None if self._validation is None else QueryRows(self._validation, model.config, training, device)
         self._seed = seed
+        self._ranks = current()
 
     @property
     def module(self) -> nn.Module:
@@ -93,46 +100,57 @@ class TwoTowerObjective:
         """The softmax loss of these rows' items among the batch's."""
         positives = self._train.item_position[rows].astype(np.int64)  # [B]
         candidates = self._sample(positives, self._frequency)  # N columns
-        # The candidate tower runs over each item of the batch once, however many columns it has.
-        distinct, place = np.unique(candidates.items, return_inverse=True)
-        user = drop_users(
-            self._train.user.take(rows), self._training.user_id_dropout, self._training.user_dropout, self._unknown, rng
-        )
-        queries = self.model.query(
-            torch.from_numpy(user.categorical).to(self._device),
-            torch.from_numpy(user.continuous).to(self._device),
-        )  # [B, D]
-        item = self._items.take(distinct, self._training.item_id_dropout, rng)
-        vectors = self.model.candidate(*item)[self._int(place)]  # [N, D]
+        mine = self._ranks.share(len(rows))
+        features, tokens = self._query.features(rows, rng, mine), self._query.tokens(rows, rng, mine)
+        # The candidate tower runs over each item of the batch once, as candidate and as event, however often it is met.
+        met = candidates.items if tokens is None else np.concatenate([candidates.items, tokens.items])
+        distinct, place = np.unique(met, return_inverse=True)
+        part = self._ranks.part(len(distinct))
+        item = self._items.take(distinct, self._training.item_id_dropout, rng, part.at)
+        every = self._ranks.gathered(self.model.candidate(*item), len(distinct)).index_select(0, self._int(place))
+        vectors = every[: len(candidates.items)]  # [N, D]
+        history = None if tokens is None else tokens.tensors(every[len(candidates.items) :], self._device)
+        queries = self.model.query(*features, history)  # [B, D]
         loss: Tensor = self.softmax(
             queries,
             vectors,
-            self._int(candidates.target),
+            self._int(candidates.target[mine]),
             torch.from_numpy(candidates.log_q).to(self._device),
             self._int(candidates.items) if candidates.repeated else None,
+            self._query.met(rows[mine], candidates.items, candidates.target[mine], self._items.count),
         )
-        return loss
+        return loss * self._ranks.weight(len(queries), len(rows))
 
     def validation_loss(self) -> float | None:
         """The cross-entropy of held-out rows' items among the catalog's (or a fixed sample of a large one)."""
         rows = self._validation
-        if rows is None:
+        if rows is None or self._judged is None:
             return None
         positives = rows.item_position.astype(np.int64)
         columns = self._validation_columns(positives)
-        item = self._items.take(columns, 0.0, np.random.default_rng(0))
-        vectors = self.model.candidate(*item)  # [N, D]
+        vectors = self._vectors(columns)  # [N, D]
         target = self._int(np.searchsorted(columns, positives))
         total = 0.0
         for start in range(0, len(positives), 1024):
             part = np.arange(start, min(start + 1024, len(positives)))
-            queries = self.model.query(
-                gather(rows.user.categorical, part, self._device),
-                gather(rows.user.continuous, part, self._device),
-            )
+            features, tokens = self._judged.judged(part)
+            queries = self.model.query(*features, self._history(tokens))
             scores = self.softmax.temperature(queries) @ vectors.T
+            met = self._judged.met(part, columns, np.searchsorted(columns, positives[part]), self._items.count)
+            if met is not None:
+                scores = scores.masked_fill(met, -torch.inf)
             total += float(F.cross_entropy(scores, target[start : start + 1024], reduction="sum"))
         return total / len(positives)
+
+    def _history(self, tokens: Tokens | None) -> HistoryTensors | None:
+        return None if tokens is None else tokens.tensors(self._vectors(tokens.items), self._device)
+
+    def _vectors(self, positions: IntArray) -> Tensor:
+        """Items through the candidate tower, nothing hidden: float [N, D]."""
+        distinct, place = np.unique(positions, return_inverse=True)
+        item = self._items.take(distinct, 0.0, np.random.default_rng(0))
+        vectors: Tensor = self.model.candidate(*item)[self._int(place)]
+        return vectors
 
     def _validation_columns(self, positives: IntArray) -> IntArray:
         """Sorted positions of the items that compete in validation."""
@@ -156,18 +174,36 @@ def train_two_tower(
     checkpoint_dir: Path | None = None,
     device: str = "auto",
     threads: int | None = 1,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> tuple[TwoTower, TrainingReport]:
     """Train both towers from the start; the model comes back on the CPU, with its lineage set.
 
     validation_rows: judge each epoch, for early stopping. checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
-    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError.
+    processes: that many train together, each with a GPU where there is one (`ranks`).
+    Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError, TrainingProcessError.
     """
     training = training or TwoTowerTraining()
     require_trainable(train_rows, items)
     if training.negatives not in SAMPLERS:
         raise TrainingInputError(f"negatives {training.negatives!r} are unknown; use one of {sorted(SAMPLERS)}")
+    if processes > 1:
+        return together(
+            train_two_tower,
+            processes,
+            TwoTower,
+            train_rows,
+            validation_rows,
+            items,
+            network,
+            training,
+            seed=seed,
+            checkpoint_dir=checkpoint_dir,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TwoTower(network)

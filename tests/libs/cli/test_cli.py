@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from cascade.cli import app
 from cascade.cli.common import CommandError
-from cascade.cli.evaluate import table_of, write_report
+from cascade.cli.evaluate import write_report
+from cascade.cli.evaluation_tables import table_of
 from cascade.cli.recommend import problem_sentence, utc_seconds
 from cascade.online.server import free_port
 from cascade.training.report import EvaluationReport, EvaluationRow
@@ -88,7 +89,7 @@ def gateway(monkeypatch, run):
     server.server_close()
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "stop", "start", "recommend", "evaluate"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "stop", "start", "recommend", "evaluate", "tune"])
 def test_each_command_explains_itself_with_an_example(run, command):
     assert command in run("--help").output
     output = run(command, "--help").output

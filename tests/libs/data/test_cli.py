@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cascade.cli.data import app
+from cascade.data.contract import Dataset
 from cascade.data.generator import Shop
 
 run = CliRunner().invoke
@@ -24,11 +25,11 @@ def test_generate_then_validate(tmp_path: Path) -> None:
 
 
 def test_validate_prints_every_fault_and_fails(folder: Path) -> None:
-    (folder / "users.parquet").unlink()
+    (folder / "images" / str(Dataset(folder).items().column("image")[0])).unlink()
     shutil.rmtree(folder / "interactions" / "date=2026-01-06")
     result = run(app, ["validate", str(folder)])
     assert result.exit_code == 1
-    assert "users.parquet: missing-file" in result.output
+    assert "items.parquet, image: missing-image" in result.output
     assert "day-gap" in result.output
     assert "2 faults" in result.output
 

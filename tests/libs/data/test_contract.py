@@ -56,6 +56,38 @@ def test_a_missing_folder_or_table_is_named(tmp_path: Path) -> None:
     assert Dataset(tmp_path).days() == []
 
 
+def test_without_tables_the_interactions_name_users_and_items(folder: Path) -> None:
+    dataset = Dataset(folder)
+    met = dataset.interactions()
+    assert dataset.absent() == {"users.parquet": [], "items.parquet": [], "interactions": []}
+    for name in ("users.parquet", "items.parquet"):
+        (folder / name).unlink()
+    assert dataset.users().column("user_id").to_pylist() == sorted(set(met.column("user_id").to_pylist()))
+    items = dataset.items()
+    assert items.column("item_id").to_pylist() == sorted(set(met.column("item_id").to_pylist()))
+    assert set(items.column("category_l1").to_pylist()) == {""}
+    assert dataset.absent()["users.parquet"] == ["age", "gender"]
+    assert len(dataset.table_digest("items.parquet")) == 64
+    assert dataset.fingerprint()
+
+
+def test_columns_left_out_of_interactions_are_told_and_read_as_unknown(folder: Path) -> None:
+    dataset = Dataset(folder)
+    whole = dataset.interactions()
+    for path in dataset.interaction_files():
+        pq.write_table(pq.ParquetFile(path).read(columns=["user_id", "item_id", "timestamp"]), path)
+    lean = dataset.interactions()
+    assert lean.column("item_id").equals(whole.column("item_id"))
+    assert set(lean.column("device_type").to_pylist()) == {None}
+    assert set(lean.column("event_type").to_pylist()) == {"view"}
+    assert dataset.absent()["interactions"] == ["device_type", "event_type"]
+    prices = dataset.items().column("price")
+    table = pq.read_table(folder / "items.parquet")
+    empty = table.set_column(table.schema.get_field_index("price"), "price", pa.nulls(len(prices), pa.float32()))
+    pq.write_table(empty, folder / "items.parquet")
+    assert dataset.absent()["items.parquet"] == ["price"]
+
+
 def test_optional_columns_read_as_nulls_and_extra_ones_are_ignored(folder: Path) -> None:
     pq.write_table(pa.table({"loyalty": [3], "user_id": ["u"]}), folder / "users.parquet")
     pq.write_table(pa.table({"item_id": ["i"], "category_l1": ["c"]}), folder / "items.parquet")

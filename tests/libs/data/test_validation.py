@@ -88,7 +88,7 @@ def test_every_one_of_many_faults_in_one_folder_is_named(folder: Path) -> None:
     shutil.copytree(folder / DAY.format(5), folder / "interactions" / "january")
     (folder / "interactions" / "date=2026-01-10").mkdir()
     shutil.copy(part(folder, 5), folder / "interactions" / "stray.parquet")
-    table = pq.ParquetFile(part(folder, 8)).read().drop_columns(["device_type"])
+    table = pq.ParquetFile(part(folder, 8)).read().drop_columns(["timestamp"])
     pq.write_table(table, part(folder, 8))
 
     faults = found(folder)
@@ -118,7 +118,7 @@ def test_every_one_of_many_faults_in_one_folder_is_named(folder: Path) -> None:
         (first, "user_id", "empty"),
         (second, "timestamp", "wrong-unit"),
         (DAY.format(7) + "/part-0.parquet", None, "unreadable"),
-        (DAY.format(8) + "/part-0.parquet", "device_type", "missing-column"),
+        (DAY.format(8) + "/part-0.parquet", "timestamp", "missing-column"),
         ("interactions", None, "folder-name"),
         ("interactions", None, "day-gap"),
         ("interactions/date=2026-01-10", None, "empty-day"),
@@ -136,10 +136,8 @@ def test_every_one_of_many_faults_in_one_folder_is_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["users.parquet", "items.parquet"])
-def test_a_missing_or_corrupt_or_empty_table_is_named(folder: Path, name: str) -> None:
+def test_a_corrupt_or_empty_table_is_named(folder: Path, name: str) -> None:
     whole = pq.read_table(folder / name)
-    (folder / name).unlink()
-    assert (name, None, "missing-file") in found(folder)
     (folder / name).write_bytes(b"PAR1 and nothing else")
     assert (name, None, "unreadable") in found(folder)
     pq.write_table(whole.slice(0, 0), folder / name)
@@ -178,6 +176,23 @@ def test_extra_columns_and_absent_optional_ones_are_allowed(folder: Path) -> Non
     lean = items.select(["category_l1", "item_id"]).append_column("stock", pa.array([1] * items.num_rows))
     pq.write_table(lean, folder / "items.parquet")
     assert validate(folder) == []
+
+
+def test_ids_and_timestamps_alone_are_a_shop(folder: Path) -> None:
+    for day in Dataset(folder).interaction_files():
+        pq.write_table(pq.ParquetFile(day).read(columns=["user_id", "item_id", "timestamp"]), day)
+    for name, key in (("users.parquet", "user_id"), ("items.parquet", "item_id")):
+        pq.write_table(pq.read_table(folder / name, columns=[key]), folder / name)
+    assert validate(folder) == []
+    for name in ("users.parquet", "items.parquet"):
+        (folder / name).unlink()
+    assert validate(folder) == []
+
+
+def test_days_between_may_be_absent_where_one_asks_for_it(folder: Path) -> None:
+    shutil.rmtree(folder / DAY.format(6))
+    assert ("interactions", None, "day-gap") in found(folder)
+    assert validate(folder, gaps=True) == []
 
 
 def test_text_that_is_not_utf8_is_named(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from cascade.features import training_set as module
 from cascade.features.errors import FeatureFileCorruptedError, FeatureFileMissingError, FeatureInputError
+from cascade.features.history import Histories
 from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking, mask_devices, mask_users
 from cascade.features.point_in_time import ROWS_SCHEMA
@@ -163,3 +164,25 @@ def test_columns_of_different_length_are_refused(parts: Parts) -> None:
     built = parts.build()
     with pytest.raises(FeatureInputError, match="differ in length"):
         TrainingSet(built.user, built.context, built.item_position[:5], built.timestamp)
+
+
+def test_histories_go_with_their_rows(parts: Parts, table: pa.Table, tmp_path: Path) -> None:
+    """Rows of unknown items are left out, and so are their histories; saved and mapped they are the same."""
+    count = len(table)
+    starts = np.arange(count, dtype=np.int64)
+    events = np.arange(count + 3, dtype=np.int32)
+    histories = Histories(events, np.ones(len(events), np.int8), events.astype(np.int64), starts, starts + 3)
+    known = np.array([item != "gone" for item in table.column("item_id").to_pylist()])
+    for built in (parts.build(histories=histories), parts.build(histories=histories, folder=tmp_path / "set")):
+        assert built.histories is not None
+        np.testing.assert_array_equal(built.histories.history_start, starts[known])
+        np.testing.assert_array_equal(built.histories.event_item, events)
+        taken = built.take(np.array([5, 2])).histories
+        assert taken is not None
+        np.testing.assert_array_equal(taken.history_start, starts[known][[5, 2]])
+    built.save(tmp_path / "again")
+    again = TrainingSet.load(tmp_path / "again").histories
+    assert again is not None
+    np.testing.assert_array_equal(again.history_end, starts[known] + 3)
+    with pytest.raises(FeatureInputError, match="999 histories for 1000 rows"):
+        parts.build(histories=histories.take(slice(1, None)))

@@ -106,7 +106,7 @@ def test_a_row_outside_its_table_is_named(two_tower_config, draw, column: int, r
 def test_wrong_shapes_are_named(two_tower_config, draw) -> None:
     categorical, continuous = users(two_tower_config, draw)
     tower = QueryTower(two_tower_config)
-    with pytest.raises(ModelInputError, match=r"categorical has shape \(7, 3\)"):
+    with pytest.raises(ModelInputError, match=r"\(7, 3\) and \(7, 1\)"):
         tower.predict(categorical[:, :3], continuous)
     with pytest.raises(ModelInputError, match="number of rows"):
         tower.predict(categorical, continuous[:3])

@@ -14,6 +14,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascade.online.errors import FeatureValueUnreadable
 from cascade.online.feast_config import (
     ACTIVITY_VIEW,
     ENTITY,
@@ -25,6 +26,7 @@ from cascade.online.feast_config import (
 )
 from cascade.online.feast_rows import (
     ViewRows,
+    decode_value,
     encode_timestamp,
     encode_value,
     feature_field,
@@ -72,8 +74,58 @@ def test_values_are_feasts(text: str, number: float, moment: int) -> None:
     assert encode_value(text) == Value(string_val=text).SerializeToString()
     assert encode_value(number) == Value(double_val=number).SerializeToString()
     assert encode_value(None) == encode_value(float("nan")) == Value().SerializeToString()
+    assert (decode_value(encode_value(text)), decode_value(encode_value(number))) == (text, number)
     stamp = Timestamp(seconds=moment // 1_000_000, nanos=1000 * (moment % 1_000_000))
     assert encode_timestamp(moment) == stamp.SerializeToString()
+
+
+whole, half = st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-(1 << 31), (1 << 31) - 1)
+fields_of_a_value = st.one_of(
+    st.tuples(st.just("string_val"), texts),
+    st.tuples(st.just("double_val"), st.floats(allow_nan=False)),
+    st.tuples(st.just("float_val"), st.floats(allow_nan=False, width=32)),
+    st.tuples(st.just("int64_val"), whole),
+    st.tuples(st.just("int32_val"), half),
+    st.tuples(st.just("bool_val"), st.booleans()),
+)
+
+
+@given(fields_of_a_value)
+def test_what_feast_wrote_is_read_as_feast_reads_it(field: tuple[str, Any]) -> None:
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    name, value = field
+    message = Value(**{name: value})
+    assert decode_value(message.SerializeToString()) == getattr(message, name) == value
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_are_misread(stored: bytes) -> None:
+    """Whatever lies there: what Feast's own message reads, or an error."""
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    try:
+        ours = decode_value(stored)
+    except FeatureValueUnreadable:
+        return
+    message = Value.FromString(stored)
+    kind = message.WhichOneof("val")
+    theirs = None if kind in (None, "null_val") else getattr(message, kind)
+    assert ours == theirs or (ours != ours and theirs != theirs)
+
+
+def test_nothing_stored_is_null_and_other_types_are_refused() -> None:
+    from feast.protos.feast.types.Value_pb2 import NULL, StringList, Value
+
+    assert decode_value(None) is None
+    assert decode_value(Value().SerializeToString()) is None
+    assert decode_value(Value(null_val=NULL).SerializeToString()) is None
+    for other in (Value(bytes_val=b"b"), Value(string_list_val=StringList(val=["a"])), Value(unix_timestamp_val=3)):
+        with pytest.raises(FeatureValueUnreadable, match="no string, number or null"):
+            decode_value(other.SerializeToString())
+    for cut in (b"\x12\x05ab", b"\x12", b"\x12\x80", b"\x29\x00", b"\x12\x01\xff", b"\x18", b"\x18\x01\x01"):
+        with pytest.raises(FeatureValueUnreadable):
+            decode_value(cut)
 
 
 def tables() -> dict[str, pa.Table]:

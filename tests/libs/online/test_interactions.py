@@ -55,6 +55,25 @@ async def test_clicks_on_a_list_are_noted_for_it(interactions: Interactions, cli
     assert await client.xlen(keys.EVENTS) == 4
 
 
+async def test_a_write_sent_again_happens_once(interactions: Interactions, client: Redis) -> None:
+    first = await interactions.record(event("i1"), "w1")
+    assert await Interactions(client).record(event("i1"), "w1") == first
+    assert await client.xlen(keys.EVENTS) == 1
+    assert len(await interactions.recent("u1")) == 1
+    assert 0 < await client.ttl(keys.written("w1")) <= keys.WRITTEN_TTL_S
+
+    others = {await interactions.record(event("i1"), "w2"), await interactions.record(event("i1"))}
+    assert len(others | {first}) == 3  # another write of the same, and one without a name
+    assert await client.xlen(keys.EVENTS) == 3
+
+
+async def test_a_named_write_without_a_list(interactions: Interactions, client: Redis) -> None:
+    seen = Event("u1", "i1", 1, "not_interested", None, "r-1")
+    assert await interactions.record(seen, "w1") == await interactions.record(seen, "w1")
+    assert await client.xlen(keys.EVENTS) == 1
+    assert not await client.keys("cascade:clicked:*")
+
+
 async def test_both_keys_expire_and_the_clock_starts_anew(client: Redis) -> None:
     interactions = Interactions(client, seen_ttl_s=100)
     await interactions.record(event("i1"))

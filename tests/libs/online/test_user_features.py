@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from cascade.api.common import MAX_RECENT
+from cascade.features.spec import HISTORY_LENGTH
+from cascade.online import keys
+from cascade.online.connection import connect
 from cascade.online.errors import FeatureStoreNotReady, OnlineStoreDown
 from cascade.online.feast_config import ACTIVITY_VIEW, ENTITY, ONLINE_FEATURES, PROFILE_VIEW, feature_store
+from cascade.online.interactions import Event, Interactions
 from cascade.online.user_features import FeastUserFeatures
 
 USERS = ["u", "with / and é and 漢", "x" * 128, "no age", "no gender", "nothing known"]
@@ -41,12 +48,36 @@ async def test_as_feast_reads_it(redis_url: str, feast_registry: Path) -> None:
                 assert ours is None, user
             else:
                 assert ours is not None, user
-                assert ours.model_dump() == {"user_id": user, **theirs}
+                assert ours.model_dump() == {"user_id": user, **theirs, "recent": []}
         assert await features.delete("u") == 1
         assert await features.get("u") is None
         assert await features.delete("never met") == 0
     finally:
         await features.close()
+
+
+async def test_an_interaction_is_read_by_the_next_request(redis_url: str, feast_registry: Path) -> None:
+    """Newest first, at most as many as a tower reads; of a user whom Feast does not know as well."""
+    features, client = FeastUserFeatures(feast_registry, redis_url, timeout_s=5), connect(redis_url)
+    try:
+        assert await features.get("new") is None
+        for n in range(keys.RECENT_MAX + 3):
+            await Interactions(client).record(Event("new", f"i|{n}", 100 + n, "click"))
+            found = await features.get("new")
+            assert found is not None
+            assert found.recent[0] == f"{100 + n}|click|i|{n}"
+        assert len(found.recent) == keys.RECENT_MAX == HISTORY_LENGTH == MAX_RECENT
+        assert (found.age, found.gender, found.top_category) == (None, None, None)
+    finally:
+        await features.close()
+        await client.aclose()
+
+
+def test_a_service_reads_them_without_feast() -> None:
+    """Importing Feast takes seconds; the gateway's extra does not hold it."""
+    program = "import sys, services.gateway.app; print({'feast', 'pandas', 'google.protobuf'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "set()"
 
 
 async def test_without_a_registry_or_a_server(tmp_path: Path, feast_registry: Path) -> None:

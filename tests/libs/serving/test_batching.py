@@ -264,3 +264,20 @@ async def test_every_request_gets_its_own_answer_or_a_reason(
             assert answer.value == 2 * number
     assert all(1 <= len(batch) <= max_size for batch in compute.batches)
     assert batching.waiting == 0
+
+
+async def test_batches_may_move_to_a_thread_and_back_between_two_of_them() -> None:
+    compute = Doubler()
+    batching = MicroBatcher(compute, max_size=4, queue_bound=100, in_thread=False)
+    for number in range(6):
+        batching.compute_in_thread(number % 2 == 1)
+        answers = await asyncio.gather(*(batching.submit(10 * number + more) for more in range(3)))
+        assert [answer.value for answer in answers] == [20 * number, 20 * number + 2, 20 * number + 4]
+        assert (threading.get_ident() in compute.threads) is (number % 2 == 0)
+        compute.threads.clear()
+    waiting = [asyncio.create_task(batching.submit(number)) for number in range(40)]
+    for in_thread in [True, False] * 10:
+        batching.compute_in_thread(in_thread)
+        await asyncio.sleep(0)
+    assert [answer.value for answer in await asyncio.gather(*waiting)] == [2 * number for number in range(40)]
+    await batching.aclose()

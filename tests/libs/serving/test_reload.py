@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import gc
+import threading
 import weakref
 from datetime import date
 from pathlib import Path
@@ -217,3 +219,115 @@ async def test_closing_twice_or_unstarted_is_harmless(store: ModelStore) -> None
     await holding.start()
     await holding.aclose()
     await holding.aclose()
+
+
+def canary(
+    store: ModelStore, metrics: ServiceMetrics | None = None, poll_s: float = 3600, beside: Any = None
+) -> BundleHolder[str]:
+    return BundleHolder(
+        store, "demo", "canary", load, warm_up, poll_s=poll_s, metrics=metrics, passing=True, beside=beside
+    )
+
+
+async def test_a_passing_bundle_comes_and_goes_with_its_alias(store: ModelStore, eventually: Any) -> None:
+    metrics = ServiceMetrics("demo")
+    holding = canary(store, metrics, poll_s=0.01)
+    await holding.start()
+    assert holding.version is None
+    version = publish(store, "tried", 1)
+    store.set_alias("demo", "canary", version)
+    await eventually(lambda: holding.version == version)
+    assert holding.versions() == {"canary": version}
+    info = {"service": "demo", "version": version, "track": "canary"}
+    assert metrics.registry.get_sample_value("cascade_bundle_info", info) == 1
+    store.remove_alias("demo", "canary")
+    await eventually(lambda: holding.version is None)
+    assert metrics.registry.get_sample_value("cascade_bundle_info", info) is None
+    with pytest.raises(NotReady):
+        _ = holding.current
+    await holding.aclose()
+
+
+async def test_nobody_waits_for_a_passing_bundle(store: ModelStore, eventually: Any) -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def slow(path: Path) -> str:
+        started.set()
+        assert go.wait(60)
+        return load(path)
+
+    version = publish(store, "tried", 1)
+    store.set_alias("demo", "canary", version)
+    holding = BundleHolder(store, "demo", "canary", slow, poll_s=0.01, passing=True)
+    await holding.start()
+    assert holding.version is None
+    await asyncio.to_thread(started.wait)
+    go.set()
+    await eventually(lambda: holding.version == version)
+    await holding.aclose()
+
+
+async def test_a_passing_bundle_is_never_one_that_its_alias_does_not_name(store: ModelStore) -> None:
+    holding = canary(store)
+    first = publish(store, "tried", 1)
+    store.set_alias("demo", "canary", first)
+    assert await holding.refresh()
+    bad = publish(store, "broken", 2)
+    store.set_alias("demo", "canary", bad)
+    assert await holding.refresh()  # what it had is gone, though the other is refused
+    assert holding.version is None
+    assert holding.refused == f"{bad}: ValueError: cannot load this"
+    store.remove_alias("demo", "canary")
+    assert not await holding.refresh()
+    assert holding.refused is None
+
+
+async def test_an_unreadable_store_takes_no_passing_bundle_away(store: ModelStore) -> None:
+    holding = canary(store)
+    version = publish(store, "tried", 1)
+    store.set_alias("demo", "canary", version)
+    await holding.refresh()
+
+    def unreadable(_service: str, _alias: str) -> str | None:
+        raise PermissionError("not yours")
+
+    store.alias = unreadable  # type: ignore[method-assign]
+    assert not await holding.refresh()
+    assert holding.version == version
+
+
+async def test_a_passing_bundle_leaves_memory_when_its_alias_goes(store: ModelStore) -> None:
+    holding = BundleHolder(store, "demo", "canary", lambda _: Weights(), poll_s=3600, passing=True)
+    store.set_alias("demo", "canary", publish(store, "tried", 1))
+    await holding.refresh()
+    loaded = weakref.ref(holding.current.value)
+    store.remove_alias("demo", "canary")
+    gc.disable()
+    try:
+        assert await holding.refresh()
+        assert loaded() is None
+    finally:
+        gc.enable()
+
+
+async def test_what_the_holder_beside_has_loaded_is_shared(store: ModelStore) -> None:
+    passing = canary(store)
+    loads: list[Path] = []
+
+    def counted(path: Path) -> str:
+        loads.append(path)
+        return load(path)
+
+    holding = BundleHolder(store, "demo", "stable", counted, poll_s=3600, beside=passing)
+    publish(store, "first", 1)
+    await holding.refresh()
+    version = publish(store, "second", 2)
+    store.set_alias("demo", "canary", version)
+    await passing.refresh()
+    assert await holding.refresh()
+    assert (holding.current.version, holding.current.track) == (version, "stable")
+    assert holding.current.value is passing.current.value
+    assert len(loads) == 1
+    store.remove_alias("demo", "canary")
+    await passing.refresh()
+    assert holding.current.value == "second"

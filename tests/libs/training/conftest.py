@@ -6,13 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 
+from cascade.data.contract import Dataset
+from cascade.data.generator import SIZES, Shop, generate
 from cascade.features.item_table import ItemTable
+from cascade.features.point_in_time import training_rows
 from cascade.features.spec import Encoded
 from cascade.features.training_set import TrainingSet
-from cascade.models import DlrmConfig, TwoTowerConfig
+from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
+from cascade.index import CandidateIndex, ExactIndex
+from cascade.models import Dlrm, DlrmConfig, QueryTower, TwoTowerConfig
+from cascade.models.two_tower import CandidateTower
+from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+from cascade.training.loop import LoopConfig
+from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +91,76 @@ def make_world() -> Callable[..., World]:
         )
 
     return make
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    user_transform: UserTransform
+    query_tower: QueryTower
+    index: CandidateIndex
+    item_ids: list[str]
+
+
+@dataclass(frozen=True)
+class Ranker:
+    user_transform: UserTransform
+    context_transform: ContextTransform
+    items: ItemTable
+    dlrm: Dlrm
+
+
+@dataclass(frozen=True)
+class Built:
+    dataset: Dataset
+    shop: Shop
+    retrieval: Retrieval
+    ranker: Ranker
+    tower: CandidateTower
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The tiny generated shop, with small models trained on its first four days."""
+    root = tmp_path_factory.mktemp("shop")
+    shop = generate(root / "data", SIZES["tiny"])
+    dataset = Dataset(root / "data")
+    days = dataset.days()[:4]
+    training_rows(dataset, days, root / "rows.parquet")
+    interactions, items = dataset.interactions(days), dataset.items()
+    users = dataset.users()
+    users = users.filter(pc.is_in(users.column("user_id"), pc.unique(interactions.column("user_id"))))
+    user = UserTransform.fit(users, pc.unique(items.column("category_l1")).to_pylist())
+    item = ItemTransform.fit(items, pc.unique(interactions.column("item_id")).to_pylist())
+    context = ContextTransform.fit(interactions)
+    # content: which category an item is of
+    l1 = np.unique(items.column("category_l1").to_pylist(), return_inverse=True)[1]
+    content = np.eye(64, dtype=np.float32)[l1 % 64]
+    table = ItemTable.build(items, item, content, content)
+    rows = TrainingSet.build(root / "rows.parquet", user, context, table)
+    towers, _ = train_two_tower(
+        rows,
+        None,
+        table,
+        TwoTowerConfig(user.cardinalities, 1, item.cardinalities, 1),
+        TwoTowerTraining(loop=LoopConfig(epochs=4, batch=256)),
+        threads=1,
+    )
+    dlrm, _ = train_dlrm(
+        rows,
+        None,
+        table,
+        DlrmConfig(user.cardinalities, item.cardinalities, context.cardinalities, 1, 1, 4),
+        DlrmTraining(loop=LoopConfig(epochs=2, batch=256)),
+        threads=1,
+    )
+    # The index holds the catalog backwards: evaluation must not confuse the two orders.
+    vectors = towers.candidate.predict(table.categorical, table.continuous, table.image, table.text)[::-1]
+    index = ExactIndex(vectors)
+    index.source = towers.candidate.fingerprint()
+    return Built(
+        dataset,
+        shop,
+        Retrieval(user, towers.query, index, table.item_ids[::-1]),
+        Ranker(user, context, table, dlrm),
+        towers.candidate,
+    )

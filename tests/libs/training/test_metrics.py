@@ -61,6 +61,35 @@ def test_known_calibration_error() -> None:
     assert m.calibration_error(labels, probabilities, bins=2) == pytest.approx((3 * 0.1 + 3 * 0.4) / 6)
 
 
+def test_known_auc_with_weights() -> None:
+    auc = m.WeightedAuc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
+    # pairs: 0.35 beats 0.1 and loses to 0.4, 0.8 beats both; the second negative counts thrice
+    assert auc(np.array([1.0, 3.0, 1.0, 1.0])) == pytest.approx((1 + 1 + 3) / (2 * 4))
+    assert np.isnan(auc(np.array([1.0, 1.0, 0.0, 0.0])))
+
+
+def test_known_coverage_and_gini() -> None:
+    lists = np.array([[0, 1], [0, 2], [0, -1]])
+    assert m.coverage(lists, 4) == 3 / 4
+    # exposures 0, 1, 1, 3 of 5: 2 · (1·0 + 2·1 + 3·1 + 4·3) / (4 · 5) − 5/4
+    assert m.gini(lists, 4) == pytest.approx(2 * 17 / 20 - 5 / 4)
+    assert m.gini(np.array([[0, 1], [2, 3]]), 4) == pytest.approx(0)
+    assert m.gini(np.array([[0], [0]]), 4) == pytest.approx(3 / 4)
+
+
+def test_known_novelty() -> None:
+    shares = np.array([0.5, 0.25, 1.0])
+    lists = np.array([[0, 1], [2, -1], [-1, -1]])
+    np.testing.assert_allclose(m.novelty(lists, shares), [(1 + 2) / 2, 0, 0])
+
+
+def test_known_diversity() -> None:
+    vectors = np.array([[1.0, 0], [3.0, 0], [0, 2.0], [-1.0, 0], [0, 0]])
+    lists = np.array([[0, 1, 2], [0, 3, -1], [0, 1, -1], [0, 4, -1], [0, -1, -1]])
+    # cosines of the first list: 1, 0, 0
+    np.testing.assert_allclose(m.intra_list_diversity(lists, vectors), [2 / 3, 2, 0, 1, 0], atol=1e-12)
+
+
 @given(HITS, st.integers(1, 15))
 def test_ranking_metrics_stay_between_0_and_1_and_grow_with_k(hits: np.ndarray, k: int) -> None:
     relevant = hits.sum(axis=1)
@@ -126,6 +155,7 @@ def test_the_truth_is_calibrated() -> None:
         (lambda: m.auc(np.zeros(0), np.zeros(0)), "M > 0"),
         (lambda: m.log_loss(np.array([0, 1]), np.array([0.5, 1.5])), "give 0 to 1"),
         (lambda: m.calibration_error(np.array([0, 1]), np.array([0.5, 0.5]), bins=0), "0 bins"),
+        (lambda: m.gini(np.array([[-1]]), 3), "lists are empty"),
     ],
 )
 def test_what_is_not_defined_is_refused(call, message: str) -> None:

@@ -339,6 +339,7 @@ def impression(request: str, items: Sequence[str] = ("i0", "i1")) -> dict[str, s
         ],
         "versions": {"ranker": "v1"},
         "tracks": {"ranker": "stable"},
+        "assigned": {"ranker": "canary"},
     }
     return {"payload": json.dumps(payload)}
 
@@ -358,6 +359,7 @@ def test_lists_wait_for_their_clicks(shop: Shop) -> None:
         ("i1", 1, True, None),
     ]
     assert {(row["versions"], row["track"]) for row in rows} == {('{"ranker": "v1"}', '{"ranker": "stable"}')}
+    assert {row["assigned"] for row in rows} == {'{"ranker": "canary"}'}
 
 
 def test_poisoned_lists_are_buried(shop: Shop) -> None:

@@ -73,12 +73,13 @@ async def test_forgetting_brings_everything_back(client: httpx.AsyncClient, user
     assert (await unseen(client, user_id, ["a"])).json()["dropped"] == 0
 
 
-async def test_an_event_carries_its_context(client: httpx.AsyncClient, redis_url: str) -> None:
+async def test_an_event_carries_its_context_and_is_written_once(client: httpx.AsyncClient, redis_url: str) -> None:
     body = {
         "user_id": "u", "item_id": "a", "timestamp": AT,
         "event_type": "purchase", "device_type": "mobile", "request_id": "r",
     }  # fmt: skip
-    event_id = (await client.post("/v1/seen", json=body)).json()["event_id"]
+    ids = {(await client.post("/v1/seen", json={**body, "write_id": "w" * 32})).json()["event_id"] for _ in range(2)}
+    [event_id] = ids
     with redis.Redis.from_url(redis_url, decode_responses=True) as store:
         assert store.xrange(keys.EVENTS) == [(event_id, {**body, "timestamp": str(AT)})]
 
@@ -91,6 +92,7 @@ async def test_an_event_carries_its_context(client: httpx.AsyncClient, redis_url
         ("POST", "/v1/filter", {"user_id": "u", "item_ids": ["x" * 129]}, "item_ids.0"),
         ("POST", "/v1/seen", {"user_id": "u", "item_id": "i", "timestamp": -1}, "timestamp"),
         ("POST", "/v1/seen", {"user_id": "u", "item_id": "i", "timestamp": AT, "event_type": "x"}, "event_type"),
+        ("POST", "/v1/seen", {"user_id": "u", "item_id": "i", "timestamp": AT, "write_id": "w"}, "write_id"),
         ("POST", "/v1/seen", {"user_id": "u" * 129, "item_id": "i", "timestamp": AT}, "user_id"),
         ("DELETE", f"/v1/seen/{'u' * 129}", None, "user_id"),
         ("DELETE", "/v1/seen/a%00b", None, "user_id"),

@@ -68,7 +68,7 @@ def popularity() -> Popularity:
 class FakeStages:
     """All ports in one. Retrieval answers ids in catalog order, the ranker reverses them.
 
-    failing: stage → what its port raises; slow: stages that never answer
+    failing: stage, or stage and track (`ranker canary`) → what its port raises; slow: those that never answer
     """
 
     catalog_size: int = ITEMS
@@ -83,11 +83,12 @@ class FakeStages:
     recorded: list[SeenRequest] = field(default_factory=list)
     impressions: list[Impression] = field(default_factory=list)
 
-    async def _behave(self, stage: str) -> None:
-        if stage in self.slow:
-            await asyncio.sleep(3600)
-        if stage in self.failing:
-            raise self.failing[stage]
+    async def _behave(self, stage: str, track: str = "stable") -> None:
+        for name in (stage, f"{stage} {track}"):
+            if name in self.slow:
+                await asyncio.sleep(3600)
+            if name in self.failing:
+                raise self.failing[name]
 
     async def get(self, user_id: str) -> UserFeatures | None:
         await self._behave("features")
@@ -99,10 +100,11 @@ class FakeStages:
 
     async def retrieve(self, request: RetrieveRequest) -> RetrieveResponse:
         self.retrievals.append(request)
-        await self._behave("retrieval")
+        await self._behave("retrieval", request.track)
         ids = [*self.extra_candidates, *(f"item-{number:02}" for number in range(self.catalog_size))][: request.k]
         scores = [1.0 - place / 1000 for place in range(len(ids))]
-        return RetrieveResponse(item_ids=ids, scores=scores, version="r1", timing=TIMING)
+        version = "r1" if request.track == "stable" else "r2"
+        return RetrieveResponse(item_ids=ids, scores=scores, version=version, track=request.track, timing=TIMING)
 
     async def similar(self, request: SimilarRequest) -> RetrieveResponse:
         return await self.retrieve(RetrieveRequest.model_construct(user=None, context=None, k=request.k))
@@ -124,11 +126,15 @@ class FakeStages:
 
     async def rank(self, request: RankRequest) -> RankResponse:
         self.ranks.append(request)
-        await self._behave("ranker")
+        await self._behave("ranker", request.track)
         ids = request.item_ids[::-1][: request.k]
         scores = [0.9 - place / 1000 for place in range(len(ids))]
         chances = [1.0 if request.diversity is None else 1 / (2 + place) for place in range(len(ids))]
-        return RankResponse(item_ids=ids, scores=scores, propensities=chances, unknown=0, version="d1", timing=TIMING)
+        version = "d1" if request.track == "stable" else "d2"
+        return RankResponse(
+            item_ids=ids, scores=scores, propensities=chances, unknown=0, version=version, track=request.track,
+            timing=TIMING,
+        )  # fmt: skip
 
     def shown(self, make: Callable[[], bytes]) -> None:
         self.impressions.append(Impression.model_validate_json(make(), strict=True))

@@ -81,7 +81,7 @@ async def test_reads_and_writes_have_their_own_times():
     assert [call[4] for call in caller.calls] == [2.0, 0.1]
 
 
-async def test_reads_may_be_asked_of_another_replica_and_writes_may_not():
+async def test_what_may_be_asked_of_another_replica():
     reads, seen, forgotten = Answering(), Answering(text='{"event_id": "1-0"}'), Answering(text='{"removed": 0}')
     questions = (
         FilterClient(service(reads), 1.0).unseen(REQUEST),
@@ -101,7 +101,19 @@ async def test_reads_may_be_asked_of_another_replica_and_writes_may_not():
 
     await FilterClient(service(seen), 1.0).seen(SeenRequest(user_id="u", item_id="a", timestamp=1))
     await FilterClient(service(forgotten), 1.0).forget("u")
-    assert seen.repeatable == forgotten.repeatable == [False]
+    assert seen.repeatable == [True]
+    assert forgotten.repeatable == [False]
+
+
+async def test_every_write_has_a_name_of_its_own():
+    caller = Answering(text='{"event_id": "1-0"}')
+    client, request = FilterClient(service(caller), 1.0), SeenRequest(user_id="u", item_id="a", timestamp=1)
+    for _ in range(2):
+        await client.seen(request)
+    first, second = (SeenRequest.model_validate_json(call[2]) for call in caller.calls)
+    assert first.write_id != second.write_id
+    assert None not in (first.write_id, second.write_id)
+    assert first.model_copy(update={"write_id": None}) == request
 
 
 async def test_the_request_id_travels():

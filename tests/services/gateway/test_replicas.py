@@ -5,18 +5,23 @@ The list of replicas is a file, in the place of DNS; the rest is what the gatewa
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import httpx
 import pytest
+import redis
 
-from cascade.api.filter import FilterRequest
+from cascade.api.filter import FilterRequest, SeenRequest
+from cascade.online import keys
 from cascade.online.server import free_port
 from cascade.serving.balance import Place
 from cascade.serving.balanced_calls import BalancedCaller
+from cascade.serving.calls import CallFailed
 from cascade.serving.metrics import ServiceMetrics
+from cascade.serving.tcp_calls import TcpCaller
 from services.gateway.clients import FilterClient, ServiceClient
 from services.gateway.telemetry import Telemetry
 
@@ -62,6 +67,10 @@ class Process:
             line for line in page.splitlines() if line.startswith("cascade_requests_total{") and "/v1/filter" in line
         ]
         return int(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+    def freeze(self):
+        """It still takes connections and bytes, and does nothing with them."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self):
         self._process.kill()
@@ -162,3 +171,81 @@ async def share_of(process, load, everyone):
     await load.more(WINDOW)
     taken = {one: await one.answered() - before[one] for one in everyone}
     return taken[process] / sum(taken.values())
+
+
+class Cut:
+    """The way to a replica whose connection breaks after the work and before the answer, once for each of `cuts`."""
+
+    def __init__(self, place, cuts):
+        self._caller, self._cuts = TcpCaller(place.url), cuts
+
+    async def call(self, *arguments):
+        answer = await self._caller.call(*arguments)
+        if arguments[1] == "/v1/seen" and self._cuts:
+            self._cuts.pop()
+            raise CallFailed("cut")
+        return answer
+
+    async def aclose(self):
+        await self._caller.aclose()
+
+
+@pytest.mark.timeout(300)
+async def test_one_killed_costs_no_click_and_doubles_none(redis_url, tmp_path, eventually):
+    """Killed with clicks in its hands that it has not begun; before that, some answers are lost after the work."""
+    metrics, cuts, answered = ServiceMetrics("gateway"), ["one", "another"], {}
+    store = redis.Redis.from_url(redis_url, decode_responses=True)
+    store.delete(keys.EVENTS)
+
+    def metric(name):
+        return metrics.registry.get_sample_value(name, {"stage": "filter"})
+
+    with (tmp_path / "log").open("ab") as log, processes(redis_url, log) as start:
+        first, second = start(), start()
+        await asyncio.gather(first.ready(), second.ready())
+
+        async def resolve():
+            return [Place(first.url), Place(second.url)]
+
+        caller = BalancedCaller(
+            resolve,
+            Telemetry(metrics).replicas_of("filter"),
+            connect=lambda place: Cut(place, cuts if place.url == first.url else []),
+        )
+        await caller.start()
+        client = FilterClient(ServiceClient("filter", caller, 60.0, dict), 60.0)
+
+        async def click(sender):
+            number = 0
+            while True:
+                item = f"{sender}-{number}"
+                answered[item] = (await client.seen(SeenRequest(user_id="u", item_id=item, timestamp=1))).event_id
+                number += 1
+
+        async def more(count):
+            enough = len(answered) + count
+            while len(answered) < enough:  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE_S)
+
+        try:
+            async with asyncio.TaskGroup() as group:  # a click that fails ends the test with its error
+                senders = [group.create_task(click(sender)) for sender in range(2 * SENDERS)]
+                await more(WINDOW)
+                await eventually(lambda: not cuts and metric("cascade_replicas_ejected") == 0)
+                assert metric("cascade_call_retries_total") == 2
+                first.freeze()
+                await asyncio.sleep(0.5)  # it has some by now: the least loaded gets the next
+                first.kill()
+                await more(WINDOW)
+                assert metric("cascade_call_retries_total") > 2
+                for sender in senders:
+                    sender.cancel()
+        finally:
+            await caller.aclose()
+
+    # Of those that were cancelled in the end an event may be there, and no answer.
+    events = [fields["item_id"] for _, fields in store.xrange(keys.EVENTS)]
+    assert len(events) == len(set(events))
+    assert set(answered) <= set(events)
+    assert len(set(answered.values())) == len(answered)
+    store.close()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +13,14 @@ from hypothesis import strategies as st
 
 from cascade.api.common import Context, UserFeatures
 from cascade.api.retrieval import RetrieveRequest, SimilarRequest
+from cascade.features.history import Histories
+from cascade.features.spec import EVENT_TYPE_ROWS
+from cascade.features.transforms import ContextTransform
+from cascade.models.two_tower import QueryTower
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.store.artifacts import RetrievalArtifacts
+from cascade.store.errors import BundleCorrupt
+from cascade.training.query_rows import query_vectors
 from services.retrieval.engine import Query, search, warm_up
 
 CONTEXT = Context(timestamp=1_767_600_000)
@@ -137,3 +145,87 @@ def test_a_batch_answers_as_each_alone_would(bundle: RetrievalArtifacts, batch: 
             assert together[0] == alone[0]
             assert len(together[0]) == len(set(together[0])) <= query.k
             np.testing.assert_allclose(together[1], alone[1], rtol=1e-4, atol=1e-5)
+
+
+def sessions_of(bundle: RetrievalArtifacts) -> RetrievalArtifacts:
+    """The same with a query tower that reads the moment and the latest interactions."""
+    moments = ContextTransform.fit(pa.table({"device_type": ["mobile", "desktop"]}))
+    torch.manual_seed(1)
+    config = replace(
+        bundle.query_tower.config,
+        context_cardinalities=moments.cardinalities,
+        context_continuous=4,
+        history_length=50,
+        history_event_types=6,
+    )
+    tower = QueryTower(config).eval()
+    tower.candidate_fingerprint = "tower"
+    return replace(bundle, query_tower=tower, context_transform=moments, item_vectors=vectors_of(bundle))
+
+
+def test_latest_interactions_are_read_as_in_training(bundle: RetrievalArtifacts) -> None:
+    """Requests with the entries of Redis give what training's features of the same moment give."""
+    bundle, now = sessions_of(bundle), CONTEXT.timestamp
+    log = [
+        (now - 5000, "purchase", "i3"),
+        (now - 400, "wishlist", "i9"),
+        (now - 60, "view", "gone"),
+        (now - 7, "view", "i4"),
+    ]
+    recent = [f"{at}|{kind}|{item}" for at, kind, item in reversed(log)]
+    histories = Histories(
+        np.array([3, 9, -1, 4], np.int32),
+        np.array([EVENT_TYPE_ROWS["purchase"], 0, 1, 1], np.int8),
+        np.array([at for at, _, _ in log]),
+        np.array([0]),
+        np.array([4]),
+    )
+    row = pa.table({"user_id": ["u7"], "age": [30.0], "gender": ["F"], "top_category": ["shoes"]})
+    assert bundle.context_transform is not None
+    [query] = query_vectors(
+        bundle.query_tower,
+        bundle.user_transform.transform(row),
+        bundle.context_transform.encode([CONTEXT.device_type], [now]),
+        histories,
+        np.array([now]),
+        bundle.item_vectors,
+    )
+    scores = vectors_of(bundle) @ query
+    features = {"age": 30, "gender": "F", "top_category": "shoes"}
+    [found, without] = search(bundle, [retrieve("u7", 5, recent=recent, **features), retrieve("u7", 5, **features)])
+    assert not isinstance(found, Exception)
+    assert not isinstance(without, Exception)
+    assert found[0] == [f"i{i}" for i in np.argsort(-scores)[:5]]
+    np.testing.assert_allclose(found[1], np.sort(scores)[::-1][:5], rtol=1e-4)
+    assert without[1] != found[1]
+
+
+def test_events_of_this_very_second_count_and_damaged_entries_do_not(bundle: RetrievalArtifacts) -> None:
+    bundle, now = sessions_of(bundle), CONTEXT.timestamp
+    fresh, later, damaged, none = search(
+        bundle,
+        [
+            retrieve(recent=[f"{now - 1}|view|i3"]),
+            retrieve(recent=[f"{now + 90}|view|i3"]),
+            retrieve(recent=["no entry", "x|view|i3"]),
+            retrieve(),
+        ],
+    )
+    assert fresh == later
+    assert damaged == none
+    assert fresh != none
+
+
+def test_a_session_tower_without_its_parts_is_refused(bundle: RetrievalArtifacts, tmp_path: Path) -> None:
+    whole = sessions_of(bundle)
+    assert whole.lineage["query"] == "session"
+    with pytest.raises(BundleCorrupt, match="without a context transform"):
+        replace(whole, context_transform=None)
+    with pytest.raises(BundleCorrupt, match="without the items' vectors"):
+        replace(whole, item_vectors=None)
+    with pytest.raises(BundleCorrupt, match="beside an index of 50"):
+        replace(whole, item_vectors=np.zeros((3, 64), np.float32))
+    whole.save(tmp_path)
+    again = RetrievalArtifacts.load(tmp_path)
+    asked = [retrieve(recent=[f"{CONTEXT.timestamp - 9}|view|i3"])]
+    assert search(again, asked) == search(whole, asked)

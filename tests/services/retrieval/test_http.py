@@ -142,3 +142,27 @@ async def test_faulty_requests_name_the_field(
         response = await client.post("/v1/retrieve", json={**BODY, **change})
     assert response.status_code == 422
     assert [error["field"] for error in response.json()["errors"]] == [field]
+
+
+async def test_a_canary_answers_who_asks_for_it_and_stable_all_others(
+    tmp_path: Path, publish: Callable[[int], str], store: Any, open_app: Any, eventually: Any
+) -> None:
+    tried = publish(1)
+    stable = publish(0)
+    store.set_alias("retrieval", "canary", tried)
+    app = create_app(RetrievalSettings(model_store=str(tmp_path / "models"), alias_poll_s=0.01))
+    async with open_app(app) as client:
+        await eventually(lambda: "canary" in app.state.tracks.versions())
+        assert (await client.get("/readyz")).json()["versions"] == {"stable": stable, "canary": tried}
+        bodies = [BODY, {**BODY, "track": "stable"}, {**BODY, "track": "canary"}] * 4
+        answers = [
+            answer.json() for answer in await asyncio.gather(*(client.post("/v1/retrieve", json=b) for b in bodies))
+        ]
+        expected = [("stable", stable), ("stable", stable), ("canary", tried)] * 4
+        assert [(answer["track"], answer["version"]) for answer in answers] == expected
+        assert answers[0]["scores"] == answers[1]["scores"] != answers[2]["scores"]
+        store.remove_alias("retrieval", "canary")
+        await eventually(lambda: list(app.state.tracks.versions()) == ["stable"])
+        last = (await client.post("/v1/retrieve", json={**BODY, "track": "canary"})).json()
+        assert (last["track"], last["version"]) == ("stable", stable)
+        assert (await client.post("/v1/retrieve", json={**BODY, "track": "best"})).status_code == 422

@@ -16,10 +16,13 @@ from cascade.data.validation.tables import check_items, check_users
 __all__ = ["Fault", "require_valid", "validate"]
 
 
-def validate(root: Path | str, *, now: int | None = None, progress: Progress | None = None) -> list[Fault]:
+def validate(
+    root: Path | str, *, now: int | None = None, progress: Progress | None = None, gaps: bool = False
+) -> list[Fault]:
     """Every fault of the folder, in the order users, items, pictures, interactions, impressions; [] if it is sound.
 
     now: UTC seconds after which a timestamp lies in the future; the clock's by default
+    gaps: days may be missing between the first and the last; the daily build needs each, an evaluation does not
     """
     root = Path(root)
     findings = Findings()
@@ -33,14 +36,16 @@ def validate(root: Path | str, *, now: int | None = None, progress: Progress | N
     if items is not None and "image" in items:
         check_images(root, items["image"], findings, report)
     item_ids = None if items is None else items.get("item_id")
-    check_interactions(root, item_ids, moment, findings, report)
+    check_interactions(root, item_ids, moment, findings, report, gaps=gaps)
     check_impressions(root, item_ids, moment, findings, report)
     return findings.faults()
 
 
-def require_valid(root: Path | str, *, now: int | None = None, progress: Progress | None = None) -> Dataset:
+def require_valid(
+    root: Path | str, *, now: int | None = None, progress: Progress | None = None, gaps: bool = False
+) -> Dataset:
     """The folder as a Dataset; raises DatasetInvalid with every fault if it breaks the contract."""
-    faults = validate(root, now=now, progress=progress)
+    faults = validate(root, now=now, progress=progress, gaps=gaps)
     if faults:
         raise DatasetInvalid(root, faults)
     return Dataset(root)

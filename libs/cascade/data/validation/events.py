@@ -31,8 +31,13 @@ _DAY_S = 86_400
 RowCheck = Callable[[str, Columns, int], None]
 
 
-def check_interactions(root: Path, item_ids: pa.Array | None, now: int, findings: Findings, progress: Progress) -> None:
-    """item_ids: the catalog's; None if it could not be read, then items are not looked up."""
+def check_interactions(
+    root: Path, item_ids: pa.Array | None, now: int, findings: Findings, progress: Progress, *, gaps: bool = False
+) -> None:
+    """item_ids: the catalog's; None if there is none that can be read, then items are not looked up.
+
+    gaps: whether days without interactions may lie between the first and the last
+    """
     folder = root / INTERACTIONS
     if not folder.is_dir():
         findings.add(INTERACTIONS, None, "missing-folder", "a dataset has interactions/date=YYYY-MM-DD/*.parquet")
@@ -41,7 +46,8 @@ def check_interactions(root: Path, item_ids: pa.Array | None, now: int, findings
     if not days:
         findings.add(INTERACTIONS, None, "no-day", "it has no folder date=YYYY-MM-DD with interactions")
         return
-    _check_gaps(sorted(days), findings)
+    if not gaps:
+        _check_gaps(sorted(days), findings)
 
     def check(name: str, columns: Columns, offset: int) -> None:
         if "event_type" in columns:

@@ -61,12 +61,15 @@ def tell(report: Report, shop: CanaryShop, courses: dict[str, tuple[Course, Stea
         "network that has learned nothing. The ranker is the real one, behind a layer that harms a version's answers.",
     )
     report.table(
-        ("version", "ended", "at", "after", "why", "gateways off in", "lists", "failed", "degraded"),
+        (
+            "version", "ended", "at", "after", "why", "gateways off in", "lists", "failed or degraded",
+            "of the canary's users",
+        ),
         [
             (
                 name, course.ending.state, f"{course.ending.record.percent:g} %", f"{course.seconds:.0f} s",
                 course.ending.reason.split("; a false alarm")[0], f"{course.off_s:.1f} s", f"{len(course.answers):,}",
-                course.failed, course.degraded,
+                course.faults, course.harmed,
             )
             for name, (course, _) in courses.items()
         ],
@@ -76,6 +79,7 @@ def tell(report: Report, shop: CanaryShop, courses: dict[str, tuple[Course, Stea
         report.figure(f"{name}.right", float(right), "", at_least=1, note=f"ended by {WANTED[name]}")
         report.figure(f"{name}.off", course.off_s, "s", at_most=10, note="until the last gateway sent nobody there")
         report.figure(f"{name}.failed", course.failed + course.degraded, "lists", at_most=0, note="failed or degraded")
+        report.figure(f"{name}.harmed", course.harmed, "lists", at_most=0, note="of them, of users who had the canary")
         report.figure(f"{name}.strays", steady.strays + steady.flips, "users", at_most=0, note="of the other track")
         report.figure(f"{name}.share", steady.share_off, "points", at_most=0.5, note="the draw, of 100,000 users")
     report.say("## What the judge had seen at the end")

@@ -12,6 +12,7 @@ import random
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -149,6 +150,20 @@ class Course:
     def degraded(self) -> int:
         """Lists made without a stage."""
         return sum(bool(answer.degraded) for answer in self.answers)
+
+    @property
+    def faults(self) -> str:
+        """What went wrong, whoever's fault it was."""
+        told = [f"status {answer.status}" for answer in self.answers if answer.status != 200]
+        told += [f"without {' and '.join(answer.degraded)}" for answer in self.answers if answer.degraded]
+        return ", ".join(f"{count} {what}" for what, count in Counter(told).items()) or "–"
+
+    @property
+    def harmed(self) -> int:
+        """Of the users who had the canary: answers that were none, and lists made without a stage."""
+        draw = Draw(SERVICE, replace(self.ending.canary, percent=self.ending.record.percent))
+        wrong = (answer for answer in self.answers if answer.status != 200 or answer.degraded)
+        return sum(draw.has(answer.user) for answer in wrong)
 
 
 class CanaryShop:

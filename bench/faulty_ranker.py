@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cascade.serving.run import KEEP_ALIVE_S
 from cascade.serving.threads import limit_process
 from services.ranker.settings import RankerSettings
 
@@ -65,4 +66,4 @@ if __name__ == "__main__":
     from services.ranker.app import create_app
 
     faulty = Faulty(create_app(settings), Path(os.environ[FAULTS]))
-    uvicorn.run(faulty, host=settings.host, port=settings.port, log_level="warning")
+    uvicorn.run(faulty, host=settings.host, port=settings.port, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S)

@@ -445,6 +445,7 @@ def _write_bundle(
         parent=made_of["parent"],
         lineage=parts.lineage,
         metrics=verdict.metrics(),
+        gates=verdict.to_dict(),
     )
     note_version(making, bundle)
     making.metadata |= {"parent": str(made_of["parent"]), "passed": verdict.passed, **parts.lineage}

@@ -20,6 +20,9 @@ from services.gateway.container import Callers, Gateway, open_gateway
 from services.gateway.context import Clock, system_clock
 from services.gateway.problems import PROBLEMS
 from services.gateway.settings import GatewaySettings
+from services.gateway.storefront import pages
+from services.gateway.storefront import routes as storefront_routes
+from services.gateway.storefront.model_routes import model_router
 
 _DESCRIPTION = (
     "Recommendations for the visitors of an online shop. Errors are RFC 9457 problem details that name the field."
@@ -55,11 +58,15 @@ def create_app(
     async def dependencies(app: FastAPI) -> dict[str, str]:
         return await gateway_in(app).dependency_states()
 
+    # Without the storefront a plain page stands in its place.
+    front = [page.router]
+    if settings.storefront:
+        front = [pages.router, storefront_routes.router, model_router(settings.admin_key)]
     service = create_service_app(
         "gateway",
         settings,
         lifespan,
-        [page.router, routes.router, shop_routes.router, refresh_router(settings.internal_token)],
+        [*front, routes.router, shop_routes.router, refresh_router(settings.internal_token)],
         checks={"bundle": bundle_is_loaded},
         reports={"dependencies": dependencies},
         versions=lambda app: gateway_in(app).versions(),
@@ -67,6 +74,8 @@ def create_app(
         hot=[Hot(routes.recommend, lambda app: app.state.gateway.lists)],
         description=_DESCRIPTION,
     )
+    if settings.storefront:
+        service.mount(f"{pages.PREFIX}/files", pages.Files(), name="storefront")
     if settings.images_dir is not None:
         service.mount("/images", Pictures(directory=settings.images_dir, check_dir=False), name="images")
     return service

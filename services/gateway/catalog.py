@@ -5,10 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
 from cascade.api.gateway import Item
+from cascade.api.storefront import Facets
+from services.gateway.facets import facets_of
 
 _TEXT_FIELDS = ("title", "description", "category_l1", "category_l2", "gender")
 
@@ -49,6 +52,11 @@ class Catalog:
     def first_id(self) -> str | None:
         """Some id to show as an example; None for an empty catalog."""
         return next(iter(self._items), None)
+
+    @cached_property
+    def facets(self) -> Facets:
+        """What it can be narrowed by, counted when first asked."""
+        return facets_of(self._items.values())
 
     def split(self, item_ids: list[str]) -> tuple[list[str], list[str]]:
         """Ids the catalog holds and ids it does not, each in the order received."""

@@ -10,6 +10,7 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from cascade.api.explain import AttributionRequest, AttributionResponse
 from cascade.api.filter import FilterRequest, FilterResponse, ForgetResponse, SeenRequest, SeenResponse
 from cascade.api.gateway import Stage
 from cascade.api.ranker import RankRequest, RankResponse
@@ -152,3 +153,14 @@ class RankerClient:
         if len(set(counts)) > 1:
             raise StageGarbled(self._service.stage, "{} ids with {} scores and {} propensities".format(*counts))
         return answer
+
+
+class AttributionClient:
+    """The ranker's view of one item over HTTP."""
+
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
+
+    async def attribution(self, request: AttributionRequest) -> AttributionResponse:
+        """What its click probability is made of. Raises StageError."""
+        return await self._service.read("/v1/attribution", request, AttributionResponse)

@@ -12,10 +12,14 @@ from redis.asyncio import Redis
 
 from cascade.api.gateway import Stage
 from cascade.errors import CascadeError
+from cascade.online.click_through import click_through
 from cascade.online.connection import answers, connect
 from cascade.online.impressions import ImpressionStream
+from cascade.online.interactions import Interactions
+from cascade.online.known_users import KnownUsers
 from cascade.online.pipelined import PipelinedRedis
 from cascade.online.popular import PopularItems as PopularInRedis
+from cascade.online.stream_lag import event_lag
 from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.balance import Ejection
 from cascade.serving.balanced_calls import BalancedCaller
@@ -26,18 +30,24 @@ from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
 from cascade.serving.resolving import Resolver
+from cascade.serving.server_events import EventStreams
 from cascade.store import ModelStore, canary
 from cascade.store.artifacts import GatewayArtifacts
 from services.gateway.canaries import CanaryWatch
 from services.gateway.catalog import Catalog
-from services.gateway.clients import FilterClient, RankerClient, RetrievalClient, ServiceClient
+from services.gateway.clients import AttributionClient, FilterClient, RankerClient, RetrievalClient, ServiceClient
 from services.gateway.context import Clock, system_clock
 from services.gateway.engine import Budget, Ports, Recommender
+from services.gateway.explain import Explainer
 from services.gateway.fallbacks import BundledPopularity, FirstThatAnswers, RedisPopularity
 from services.gateway.impressions import ImpressionLog
 from services.gateway.interactions import Visitors
 from services.gateway.ports import FeatureSource, PopularItems
 from services.gateway.settings import GatewaySettings
+from services.gateway.storefront.live import Live, Outside
+from services.gateway.storefront.models import Models
+from services.gateway.storefront.users import Users
+from services.gateway.storefront.why import Why
 from services.gateway.telemetry import Telemetry
 from services.gateway.track_calls import TrackedCalls, TrackedRanker, TrackedRetriever
 from services.gateway.tracks import Tracks
@@ -62,6 +72,7 @@ class Shop:
     catalog: Catalog
     popular: PopularItems
     recommender: Recommender
+    explainer: Explainer
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Gateway:
 
     dependencies: by name, tells `ready`, `not ready` or `down`
     lists, clicks: bounds on recommendations and interactions in hand
+    users, why, models, live, streams: what the storefront looks at, and the streams that tell it of changes
     """
 
     holder: BundleHolder[Shop]
@@ -80,6 +92,11 @@ class Gateway:
     dependencies: Mapping[str, StateProbe]
     lists: ConcurrencyLimit
     clicks: ConcurrencyLimit
+    users: Users
+    why: Why
+    models: Models
+    live: Callable[[], Live]
+    streams: EventStreams
 
     def shop(self) -> Shop:
         """The shop in use. Raises NotReady while no bundle is loaded."""
@@ -135,6 +152,7 @@ async def open_gateway(
         fresh_popular=RedisPopularity(PopularInRedis(redis)),
         impressions=_impressions(settings, telemetry, stack),
     )
+    interactions = Interactions(redis)
     store = ModelStore(settings.model_store)
     canaries = CanaryWatch(
         lambda service: canary.read(store, service),
@@ -151,6 +169,9 @@ async def open_gateway(
         poll_s=settings.alias_poll_s,
         metrics=metrics,
     )
+    streams = EventStreams(settings.max_event_streams)
+    stack.enter_context(streams.ended_by_signals())
+    stack.callback(streams.close)
     await asyncio.gather(holder.start(), canaries.start(), _warm_up(features))
     stack.push_async_callback(holder.aclose)
     stack.push_async_callback(canaries.aclose)
@@ -174,6 +195,11 @@ async def open_gateway(
         # Nobody queues here: what waits behind the bound would be answered too late to be shown.
         lists=ConcurrencyLimit(settings.max_in_flight, 0, metrics),
         clicks=ConcurrencyLimit(settings.max_in_flight, 0),
+        users=Users(KnownUsers(redis), features, interactions),
+        why=Why(ports.retriever, AttributionClient(clients["ranker"]), interactions),
+        models=Models(store, {BUNDLE: holder.refresh}),
+        live=lambda: Live(metrics.registry, Outside(lambda: event_lag(redis), lambda: click_through(redis))),
+        streams=streams,
     )
 
 
@@ -190,8 +216,11 @@ def open_shop(
         settings.popular_timeout_ms / 1000,
         telemetry.popular_fallback,
     )
-    recommender = Recommender(ports, popular, catalog, telemetry, budget_of(settings), clock, tracks)
-    return Shop(catalog, popular, recommender)
+
+    def recommender(over: Ports) -> Recommender:
+        return Recommender(over, popular, catalog, telemetry, budget_of(settings), clock, tracks)
+
+    return Shop(catalog, popular, recommender(ports), Explainer(recommender, ports, catalog, clock))
 
 
 def budget_of(settings: GatewaySettings) -> Budget:

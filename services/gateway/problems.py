@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from cascade.online.errors import FeatureStoreNotReady
 from cascade.serving.problems import FieldError, Problem, ProblemOf, retry_after
+from cascade.store.errors import BundleNotFound, BundleRefused, InvalidName, NothingBefore
 from services.gateway.interactions import FromTheFuture, InteractionRefused, NoSuchItem
 from services.gateway.ports import StageBusy, StageError
+from services.gateway.storefront.models import NoSuchService
 from services.gateway.tracks import HEADER, BadTrackHeader
 
 
@@ -38,6 +40,21 @@ def features_not_ready(_error: FeatureStoreNotReady) -> Problem:
     )  # fmt: skip
 
 
+def no_such_version(error: NoSuchService | BundleNotFound) -> Problem:
+    """404: the caller holds the admin key, or looks at names that the page lists."""
+    return Problem("unknown-version", 404, "Unknown service or version", str(error))
+
+
+def not_released(error: BundleRefused | NothingBefore) -> Problem:
+    """409: what serves goes on serving."""
+    return Problem("not-released", 409, "Not released", str(error))
+
+
+def invalid_name(error: InvalidName) -> Problem:
+    """422."""
+    return Problem("validation", 422, "Invalid request", str(error))
+
+
 def bad_track_header(error: BadTrackHeader) -> Problem:
     """400, with the header."""
     fault = FieldError(HEADER, str(error), error.value)
@@ -53,6 +70,11 @@ PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     FromTheFuture: from_the_future,
     StageError: stage_failed,
     FeatureStoreNotReady: features_not_ready,
+    NoSuchService: no_such_version,
+    BundleNotFound: no_such_version,
+    BundleRefused: not_released,
+    NothingBefore: not_released,
+    InvalidName: invalid_name,
     BadTrackHeader: bad_track_header,
 }
 """Exception class → problem, beside the common ones."""

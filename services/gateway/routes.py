@@ -46,13 +46,15 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
     """The k items this visitor most likely clicks now, met ones left out.
 
     Nothing but `user_id` is required, and the user need not be known: time defaults to now, a missing or unknown device
-    is treated as such. `degraded` names stages that were down or late; the list is there all the same.
+    is treated as such. `degraded` names stages that were down or late; the list is there all the same. `explain` adds
+    every candidate's way through the stages.
 
     The header `X-Cascade-Track: ranker=canary, retrieval=stable` asks for a track of a service, for this request alone.
     """
     gateway = gateway_of(request)
     forced = forced_tracks(request.scope["headers"])
-    recommender = gateway.shop().recommender
+    shop = gateway.shop()
+    recommender = shop.explainer if body.explain else shop.recommender
     async with gateway.lists.slot():
         return reply(await recommender.recommend(body, current_request_id() or "", forced))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from cascade.api.common import MAX_CANDIDATES
@@ -40,6 +40,18 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     images_dir: Path | None = Field(
         None, description="folder of item pictures, served below /images; none: no pictures"
     )
+
+    storefront: bool = Field(
+        False,
+        description="serve the storefront at / with what it needs: users, explanations, models, live figures; "
+        "for people inside the shop, never for the internet",
+    )
+    admin_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="bearer token that promotes and rolls back models from the page; none: it can only look",
+    )
+    max_event_streams: int = Field(100, ge=1, description="event streams open at once; beyond it 429")
 
     candidates: int = Field(300, ge=1, le=MAX_CANDIDATES, description="items that retrieval is asked for")
     deeper: int = Field(1000, ge=1, le=MAX_CANDIDATES, description="items asked for when filtering leaves fewer than k")

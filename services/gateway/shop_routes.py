@@ -17,6 +17,7 @@ from cascade.api.gateway import (
     SimilarResponse,
 )
 from cascade.api.retrieval import SimilarRequest
+from cascade.api.storefront import Facets
 from services.gateway.catalog import ItemQuery
 from services.gateway.container import Shop
 from services.gateway.interactions import NoSuchItem
@@ -52,6 +53,12 @@ async def items(
     query = ItemQuery(category_l1, category_l2, gender, min_price, max_price, q)
     found, total = gateway_of(request).shop().catalog.page(query, offset, limit)
     return reply(ItemPage.model_construct(items=found, total=total, offset=offset, limit=limit))
+
+
+@router.get("/v1/facets", summary="What the catalog can be narrowed by", response_model=Facets)
+async def facets(request: Request) -> Response:
+    """Categories and audiences with their numbers of items, and the span of prices."""
+    return reply(gateway_of(request).shop().catalog.facets)
 
 
 @router.get("/v1/items/{item_id:path}/similar", summary="Items like an item", response_model=SimilarResponse)

@@ -168,14 +168,13 @@ def compose(
     if any(limit.most < 1 for limit in limits):
         raise ValueError("a limit below 1 leaves no item of any category; give at least 1")
     places = min(k, count)
-    explored = rng.random(places) < exploration if exploration > 0 else np.zeros(places, bool)
     kept = _Limits(limits)
     left = np.ones(count, bool)
     chosen, chances = np.empty(places, np.intp), np.empty(places)
     for place in range(places):
         allowed = kept.within(left)
         position = rule.choose(allowed)  # where the place is explored too: the chance of the taken one depends on it
-        if explored[place]:
+        if exploration > 0 and rng.random() < exploration:  # tossed place by place: a longer list begins with a shorter
             position = int(rng.choice(np.flatnonzero(allowed)))
         chances[place] = (1 - exploration) * rule.chance(position, allowed) + exploration / allowed.sum()
         chosen[place] = position

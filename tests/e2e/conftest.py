@@ -18,6 +18,7 @@ import pytest
 from cascade.settings import Settings
 
 STAGES = ("FEATURES", "RETRIEVAL", "FILTER", "RANKER", "WRITE")
+ADMIN_KEY = "the admin key of these tests"
 PARTS = ("gateway", "retrieval", "filter", "ranker", "features", "dagster", "redis")
 
 
@@ -78,6 +79,7 @@ def running_system(folder: Path, **settings_values: str) -> Iterator[System]:
     # What is tested is what is answered, on machines that other work may keep busy. What is down is noticed at once.
     environment |= {f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "10000" for stage in STAGES}
     environment |= {f"CASCADE_{name}_ACCESS_LOG": "true" for name in ("RETRIEVAL", "FILTER", "RANKER")}
+    environment["CASCADE_GATEWAY_ADMIN_KEY"] = ADMIN_KEY
     settings = Settings(_env_file=None, **values)
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=10) as http:
         running = System(environment, settings, http)
@@ -109,6 +111,12 @@ def known_user(system: System) -> str:
 
     rows = Dataset(system.settings.dataset_dir).interactions()
     return str(rows.column("user_id")[0].as_py())
+
+
+@pytest.fixture(scope="session")
+def admin_key() -> str:
+    """What promotes and rolls back models from the page."""
+    return ADMIN_KEY
 
 
 @pytest.fixture(scope="session")

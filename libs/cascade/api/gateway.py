@@ -16,6 +16,7 @@ from cascade.api.common import (
     Timestamp,
     Track,
 )
+from cascade.api.explain import Explanation
 from cascade.api.ranker import CategoryLimit, ExplorationShare, RelevanceWeight
 
 Stage = Literal["features", "retrieval", "filter", "ranker"]
@@ -55,6 +56,7 @@ class RecommendationRequest(Message):
     exploration: ExplorationShare = Field(
         default=0.0, description="share of places, each by chance, that go to any candidate left, each as likely"
     )
+    explain: bool = Field(default=False, description="tell how the list came about: every candidate at every stage")
 
     @property
     def composed(self) -> bool:
@@ -118,7 +120,10 @@ class StageVersion(Message):
 
 
 class RecommendationResponse(Message):
-    """A ranked list. `degraded` names the stages that were down or late; the list is there all the same."""
+    """A ranked list. `degraded` names the stages that were down or late; the list is there all the same.
+
+    explanation: where it was asked for
+    """
 
     request_id: str
     user_id: str
@@ -126,6 +131,7 @@ class RecommendationResponse(Message):
     degraded: list[Stage]
     timings: Timings
     versions: dict[str, StageVersion]
+    explanation: Explanation | None = None
 
 
 class InteractionRequest(Message):

@@ -215,7 +215,8 @@ def _events(users: pa.Array, source: InteractionSource, items: pa.Array, days: I
             if not len(table):
                 continue
             item = pc.fill_null(pc.index_in(table.column("item_id").cast(pa.string()), items), -1)
-            types = pc.fill_null(pc.index_in(table.column("event_type").cast(pa.string()), _EVENT_TYPES), -1)
+            named = pc.fill_null(table.column("event_type").cast(pa.string()), DEFAULT_EVENT_TYPE)
+            types = pc.fill_null(pc.index_in(named, _EVENT_TYPES), -1)
             found.append(
                 _Events(
                     np.asarray(code, np.int32),

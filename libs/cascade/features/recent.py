@@ -44,7 +44,7 @@ _LATEST = """
     WITH ranked AS (
         SELECT user_id, item_id, timestamp, event_type,
                row_number() OVER (PARTITION BY user_id ORDER BY timestamp DESC, item_id DESC, event_type DESC) AS place
-        FROM read_parquet($files, hive_partitioning = false, union_by_name = true)
+        FROM interactions_in($files)
         WHERE timestamp >= $since AND timestamp < $until AND user_id IS NOT NULL
     )
     SELECT user_id, list(concat_ws('|', timestamp, event_type, item_id) ORDER BY place) AS entries

@@ -176,6 +176,7 @@ def _service_environment(settings: Settings, name: str, token: str | None) -> di
             "RANKER_URL": http_url(settings.host, settings.ranker_port),
             "FEAST_REGISTRY": str(settings.feast_dir / "registry.db"),
             "IMAGES_DIR": str(settings.dataset_dir / "images"),
+            "STOREFRONT": "true",
         }
     if name == FEATURES:
         values |= {

@@ -208,6 +208,7 @@ def announce(settings: Settings, folder: RunFolder, console: Console) -> None:
         table.add_row(part.name, part.address)
     console.print(table)
     url = http_url(settings.host, settings.gateway_port)
+    console.print(f"Open the storefront: {url}/", soft_wrap=True)
     console.print("Ask for a list, as a visitor nobody knows:")
     # Not wrapped: it is there to be copied.
     console.print(example_call(url), soft_wrap=True, highlight=False, markup=False)

@@ -118,6 +118,20 @@ def row_key(user_id: str) -> bytes:
     return b"%b%b%b%b" % (_KEY, struct.pack("<I", len(encoded)), encoded, _PROJECT)
 
 
+def user_of(key: bytes) -> str | None:
+    """The user of a hash that holds features; None for a key of something else."""
+    at = len(_KEY) + 4
+    if not key.startswith(_KEY) or not key.endswith(_PROJECT) or len(key) < at + len(_PROJECT):
+        return None
+    encoded = key[at : len(key) - len(_PROJECT)]
+    if struct.unpack("<I", key[len(_KEY) : at])[0] != len(encoded):
+        return None
+    try:
+        return encoded.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def feature_field(view: str, feature: str) -> bytes:
     """The field of a feature."""
     return struct.pack("<I", mmh3.hash(f"{view}:{feature}", signed=False))

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +31,8 @@ class Manifest(BaseModel):
     evaluation_days: list[date] = []
     lineage: dict[str, str] = {}
     metrics: dict[str, float] = {}
+    gates: dict[str, Any] | None = None
+    """what the gates said (training.gates.Verdict.to_dict), where they were asked"""
     files: dict[str, str]
 
 

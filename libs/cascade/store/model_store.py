@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import fsspec
 
@@ -48,6 +49,7 @@ class ModelStore:
         parent: str | None = None,
         lineage: dict[str, str] | None = None,
         metrics: dict[str, float] | None = None,
+        gates: dict[str, Any] | None = None,
     ) -> Bundle:
         """Write a new version: `fill` puts the files into an empty folder, the store adds the manifest.
 
@@ -70,6 +72,7 @@ class ModelStore:
                     evaluation_days=sorted(evaluation_days or []),
                     lineage=lineage,
                     metrics=metrics or {},
+                    gates=gates,
                     files=hashes,
                 )
                 self._publish(folder, manifest)

@@ -34,7 +34,7 @@ LIGHT_BASELINES = (POPULARITY, RECENT, ITEM_KNN)
 EASE_ITEMS = 10_000
 """EASE inverts a dense matrix of items by items: beyond this it takes gigabytes and minutes."""
 BPR_UPDATES = 100_000_000
-"""BPR's steps, at most: about a minute. Larger trainings get fewer passes."""
+"""BPR's steps, at most: half a minute of processor time. Larger trainings get fewer passes."""
 TUNED_INTERACTIONS = 500_000
 """Beyond this many, baselines keep their first settings: tuning would cost several fits each."""
 _JUDGED_ROWS = 1500

@@ -60,6 +60,8 @@ JUDGED_SHARE = 0.05
 """The last part of the training rows, in which half of the users judge epochs instead of being learned from."""
 TWO_TOWER_ROWS, DLRM_ROWS = 3_000_000, 1_000_000
 """Rows that a training meets, repeats counted, where the data is small: the more passes. Early stopping ends them."""
+TWO_TOWER_AT_MOST, DLRM_AT_MOST = 3_000_000, 2_000_000
+"""And where it is large: about five and two minutes of processor time."""
 MOST_EPOCHS = 30
 PATIENCE = 2
 """Of trainings of many passes: a single epoch without progress may be chance."""
@@ -304,7 +306,7 @@ def train(
         **parameters.dlrm_network,
     )
     if not parameters.dlrm_epochs:
-        training = replace(training, loop=_enough(training.loop, len(p.learned), DLRM_ROWS))
+        training = replace(training, loop=_enough(training.loop, len(p.learned), DLRM_ROWS, DLRM_AT_MOST))
     dlrm, reports["dlrm"] = train_dlrm(p.learned, p.judged, p.items, network, training, seed=seed, threads=threads)
     return Trained(retrieval, Ranker(p.user, p.context, p.items, dlrm), towers, reports)
 
@@ -316,7 +318,8 @@ def train_towers(
     p, training = prepared, parameters.two_tower
     network = replace(two_tower_config(p.query, p.user, p.item, p.context), **parameters.two_tower_network)
     if not parameters.two_tower_epochs:
-        training = replace(training, loop=_enough(training.loop, len(p.learned), TWO_TOWER_ROWS))
+        loop = _enough(training.loop, len(p.learned), TWO_TOWER_ROWS, TWO_TOWER_AT_MOST)
+        training = replace(training, loop=loop)
     return train_two_tower(p.learned, p.judged, p.items, network, training, seed=seed, threads=threads)
 
 
@@ -328,11 +331,12 @@ def retrieval_of(prepared: Prepared, towers: TwoTower, seed: int) -> Retrieval:
     return Retrieval(prepared.user, towers.query, index, items.item_ids, prepared.context, vectors)
 
 
-def _enough(loop: LoopConfig, rows: int, wanted: int) -> LoopConfig:
-    """The loop with as many epochs as bring the rows met to what is wanted; never fewer than its own."""
+def _enough(loop: LoopConfig, rows: int, wanted: int, at_most: int) -> LoopConfig:
+    """The loop with as many epochs as bring the rows met to what is wanted, never fewer than its own, and an end at
+    `at_most` rows where it has none."""
     epochs = min(MOST_EPOCHS, max(loop.epochs, round(wanted / max(1, rows))))
     patience = loop.patience if epochs == loop.epochs or loop.patience is None else max(PATIENCE, loop.patience)
-    return replace(loop, epochs=epochs, patience=patience)
+    return replace(loop, epochs=epochs, patience=patience, rows_at_most=loop.rows_at_most or at_most)
 
 
 def _later(table: pa.Table, share: float) -> NDArray[np.bool_]:

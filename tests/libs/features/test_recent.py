@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cascade.features.history import histories_of_rows
 from cascade.features.recent import recent_interactions
 from cascade.features.source import QueryLimits
+from cascade.features.spec import DEFAULT_EVENT_TYPE, EVENT_TYPE_ROWS
 
 DAY = 86_400
 MONDAY = int(dt.datetime(2026, 1, 5, tzinfo=dt.UTC).timestamp())
@@ -44,3 +46,15 @@ def test_days_further_back_and_the_moment_itself_are_left_out(write_shop: Callab
     found = recent_interactions(write_shop(log), MONDAY + 3 * DAY, days=2, limits=LIMITS)
     assert found.to_pylist() == [{"user_id": "u1", "entries": [f"{MONDAY - 1 + day * DAY}|view|i1" for day in (3, 2)]}]
     assert not len(recent_interactions(write_shop(log), MONDAY + 3 * DAY, days=0, limits=LIMITS))
+
+
+def test_a_shop_without_event_types_has_events_of_the_default_one(write_shop: Callable[..., Any]) -> None:
+    source = write_shop([("u1", "i1", MONDAY, "purchase"), ("u1", "i2", MONDAY + 9, "view")])
+    for path in source.interaction_files():
+        pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["event_type"]), path)
+    found = recent_interactions(source, MONDAY + DAY, days=1, limits=LIMITS)
+    kind = DEFAULT_EVENT_TYPE
+    assert found.to_pylist() == [{"user_id": "u1", "entries": [f"{MONDAY + 9}|{kind}|i2", f"{MONDAY}|{kind}|i1"]}]
+    rows = pa.table({"user_id": ["u1"], "timestamp": pa.array([MONDAY + DAY], pa.int64())})
+    histories = histories_of_rows(rows, source, ["i1", "i2"])
+    assert set(histories.event_type.tolist()) == {EVENT_TYPE_ROWS.get(kind, 0)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cascade.cli import app
-from cascade.data.contract import Dataset
+from cascade.data.contract import Dataset, day_folder
 from cascade.data.generator import SIZES, generate
 from cascade.training.errors import EvaluationError
-from cascade.training.offline import CachedDataset, Content, prepare
+from cascade.training.loop import LoopConfig
+from cascade.training.offline import CachedDataset, Content, _enough, prepare
 from cascade.training.parameters import Parameters
 from cascade.training.tuning import tune
 
@@ -157,3 +160,44 @@ def test_the_search_begins_with_the_defaults_and_looks_at_no_evaluation_row(
     best = max(trial.ndcg_at_10 for trial in more.trials if trial.model == "dlrm")
     assert best >= more.trials[2].ndcg_at_10
     assert Parameters.from_dict(more.parameters)
+
+
+def test_small_data_gets_more_passes_and_large_data_ends() -> None:
+    loop = LoopConfig(epochs=5, patience=1)
+    small = _enough(loop, 50_000, 1_000_000, 2_000_000)
+    assert (small.epochs, small.patience) == (20, 2)
+    assert _enough(loop, 1_000, 1_000_000, 2_000_000).epochs == 30
+    large = _enough(loop, 1_000_000, 1_000_000, 2_000_000)
+    assert (large.epochs, large.patience, large.rows_at_most) == (5, 1, 2_000_000)
+    assert large.steps(1_000_000)[1] * large.batch <= 2_010_000
+    assert _enough(replace(loop, rows_at_most=10_000), 1_000_000, 1_000_000, 2_000_000).rows_at_most == 10_000
+
+
+def test_logged_lists_are_valued_where_one_asks_for_it(bare: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CASCADE_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "quick.json").write_text(json.dumps(QUICK))
+    root = tmp_path / "shop"
+    shutil.copytree(bare, root)
+    shown = Dataset(root).interactions(Dataset(root).days()[-1:]).slice(0, 100)
+    table = pa.table(
+        {
+            "request_id": [f"r{n}" for n in range(100)],
+            **{name: shown.column(name) for name in ("user_id", "timestamp", "device_type", "item_id")},
+            "position": pa.array([0] * 100, pa.int32()),
+            "propensity": [0.02] * 100,
+            "clicked": [n % 4 == 0 for n in range(100)],
+        }
+    )
+    day = root / "impressions" / day_folder(Dataset(root).days()[-1])
+    day.mkdir(parents=True)
+    pq.write_table(table, day / "part-0.parquet")
+    arguments = ["--dataset", root, "--parameters", tmp_path / "quick.json", "--rows", 100, "--draws", 0]
+    arguments += ["--ablations", 0, "--baselines", "light", "--off-policy", "--out", tmp_path / "report.json"]
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "report.json").read_text())["off_policy"]
+    assert {(one["estimator"], one["assumption"]) for one in found} == {
+        (estimator, assumption) for estimator in ("IPS", "SNIPS", "DR") for assumption in ("cascade", "independent")
+    }
+    assert all(np.isfinite(one["value"]) and one["lists"] == 100 for one in found)
+    assert "Clicks a list, from logged impressions" in result.output

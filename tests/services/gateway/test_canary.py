@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ import pytest
 from pydantic import SecretStr
 
 from cascade.api.gateway import RecommendationRequest
+from cascade.api.ranker import RankRequest
 from cascade.store import ModelStore, canary
 from cascade.store.canary import Canary
 from cascade.store.release import promote
+from services.gateway.app import create_app
 from services.gateway.engine import Recommender
 from services.gateway.ports import StageDown
+from services.gateway.settings import GatewaySettings
 from services.gateway.tracks import Draw, Tracks
 
 TOKEN = "a-token-of-some-length"
@@ -139,6 +144,44 @@ async def test_no_visitor_pays_for_a_canary_that_fails(
     assert f'cascade_track_fallbacks_total{{reason="{outcome}",{labels}}} 5.0' in text
     assert f"cascade_track_degraded_total{{{labels}}} 5.0" in text  # Feast is not there in these tests
     assert 'cascade_degraded_total{stage="ranker"} 0.0' in text
+
+
+async def test_a_canary_call_that_is_killed_is_answered_by_stable(
+    model_store: ModelStore, versions: list[str], settings: GatewaySettings, services: Any
+) -> None:
+    """Over TCP: whoever computes a canary's list is gone before it has answered."""
+    killed = 0
+    connections: list[asyncio.Task[Any] | None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal killed
+        connections.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):  # the caller has closed the connection
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(next(line for line in head.split(b"\r\n") if b"content-length" in line).split()[1])
+                asked = RankRequest.model_validate_json(await reader.readexactly(length))
+                if asked.track == "canary":
+                    killed += 1
+                    break
+                body = (await services.stages.rank(asked)).model_dump_json().encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    canary.start(model_store, "ranker", versions[1], 50)
+    others = {name: caller for name, caller in services.callers().items() if name != "ranker"}
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        app = create_app(settings.model_copy(update={"ranker_url": f"http://127.0.0.1:{port}"}), others)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://g") as client,
+        ):
+            assert set((await tracks_of(client, USERS)).values()) == {"stable"}
+        await asyncio.gather(*(task for task in connections if task is not None))
+    assert 15 < killed < 45
 
 
 # The engine alone

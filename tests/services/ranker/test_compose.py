@@ -48,6 +48,9 @@ def test_k_different_items_with_chances_and_a_seed_repeats_them(
     assert len(chosen) == len(set(chosen.tolist())) == min(k, len(scores))
     assert ((chances > 0) & (chances <= 1 + 1e-9)).all()
     assert made()[0].tolist() == chosen.tolist()
+    rng = np.random.default_rng(seed)
+    longer, _ = compose(len(scores), k + 9, rule_of(name, scores, rng), rng, limits=limits, exploration=exploration)
+    assert longer[: len(chosen)].tolist() == chosen.tolist()
     if exploration == 0 and name != "drawn":
         assert chances.tolist() == [1.0] * len(chosen)
 

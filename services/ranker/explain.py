@@ -1,0 +1,169 @@
+"""What a click probability is made of, computed when somebody asks and never on a request's way.
+
+Each of five parts of the input (user, item, context, picture, text) can be made unknown: ids and categories become the
+out-of-vocabulary row, numbers their training mean, an embedding the catalog's mean. The network is asked about all 2⁵
+combinations in one pass, and a part's share is its Shapley value: what knowing it adds to the log-odds, averaged over
+the orders in which the parts can become known (Shapley 1953; Lundberg and Lee, "A unified approach to interpreting
+model predictions", 2017). The values sum to the whole difference between everything known and nothing known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.api.explain import PARTS, AttributionRequest, AttributionResponse, LikedItem, PartShare
+from cascade.features.item_table import UNKNOWN, ItemTable
+from cascade.serving.errors import ModelFault, UnknownItem
+from cascade.serving.reload import Loaded
+from cascade.store.artifacts import RankerArtifacts
+
+Floats = NDArray[np.floating[Any]]
+
+_SMALLEST = 1e-7
+"""Probabilities are kept this far from 0 and 1, where log-odds end."""
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the network takes, [1, …] each, by part: (categorical, continuous) of the first three, then embeddings."""
+
+    user: tuple[NDArray[np.int32], Floats]
+    item: tuple[NDArray[np.int32], Floats]
+    context: tuple[NDArray[np.int32], Floats]
+    image: Floats
+    text: Floats
+
+    def known(self, part: str) -> tuple[Any, ...]:
+        """A part as a tuple of arrays."""
+        value = getattr(self, part)
+        return value if isinstance(value, tuple) else (value,)
+
+
+def attribute(loaded: Loaded[RankerArtifacts], request: AttributionRequest) -> AttributionResponse:
+    """The parts of one item's click probability. Raises UnknownItem and ModelFault."""
+    bundle = loaded.value
+    (position,) = bundle.items.positions([request.item_id]).tolist()
+    if position == UNKNOWN:
+        raise UnknownItem(f"no item {request.item_id!r} in the ranker's bundle {loaded.version}")
+    probabilities = _of_subsets(bundle, _inputs(bundle, request, position), _nothing(bundle))
+    if not np.isfinite(probabilities).all():
+        raise ModelFault("a click probability is not a number")
+    values = shapley(_log_odds(probabilities))
+    total = np.abs(values).sum()
+    everything = len(probabilities) - 1
+    return AttributionResponse(
+        click_probability=float(probabilities[everything]),
+        baseline_probability=float(probabilities[0]),
+        parts=[
+            PartShare(
+                part=part,
+                logit=float(value),
+                share=float(abs(value) / total) if total > 0 else 0.0,
+                without=float(probabilities[everything ^ (1 << at)]),
+            )
+            for at, (part, value) in enumerate(zip(PARTS, values, strict=True))
+        ],
+        liked=compare(bundle.items, position, request.liked),
+        version=loaded.version,
+        track=loaded.track,
+    )
+
+
+def shapley(values: Floats) -> Floats:
+    """Shapley values [n] of a game, from the value of every subset of its n players.
+
+    values: [2^n]; bit i of the place says whether player i takes part
+    """
+    players = int(math.log2(len(values)))
+    found = np.zeros(players)
+    for subset in range(len(values)):
+        size = subset.bit_count()
+        for player in range(players):
+            if not subset >> player & 1:
+                weight = math.factorial(size) * math.factorial(players - size - 1) / math.factorial(players)
+                found[player] += weight * (values[subset | 1 << player] - values[subset])
+    return found
+
+
+def compare(items: ItemTable, position: int, liked: Sequence[str]) -> list[LikedItem]:
+    """How like the liked items an item is, by picture and text; the most similar first, itself left out."""
+    ids = list(dict.fromkeys(liked))
+    positions = items.positions(ids) if ids else np.empty(0, np.int32)
+    rows = [(one, int(at)) for one, at in zip(ids, positions, strict=True) if at not in (UNKNOWN, position)]
+    if not rows:
+        return []
+    at = np.array([row for _, row in rows])
+    image, text = (_cosines(table[position], table[at]) for table in (items.image, items.text))
+    mean = (image + text) / 2
+    return [
+        LikedItem(
+            item_id=rows[place][0],
+            image_similarity=float(image[place]),
+            text_similarity=float(text[place]),
+            similarity=float(mean[place]),
+        )
+        for place in np.argsort(-mean, kind="stable").tolist()
+    ]
+
+
+def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int) -> _Inputs:
+    user, context, items = request.user, request.context, bundle.items
+    users = bundle.user_transform.encode([user.user_id], [user.age], [user.gender], [user.top_category])
+    contexts = bundle.context_transform.encode([context.device_type], [context.timestamp])
+    row = slice(position, position + 1)
+    return _Inputs(
+        (users.categorical, users.continuous),
+        (items.categorical[row], items.continuous[row]),
+        (contexts.categorical, contexts.continuous),
+        items.image[row],
+        items.text[row],
+    )
+
+
+def _nothing(bundle: RankerArtifacts) -> _Inputs:
+    """Every part unknown. Standardised numbers have mean 0, and so have the hour and weekday on their circles."""
+    users = bundle.user_transform.encode([None], [None], [None], [None])
+    contexts = bundle.context_transform.encode([None], [0])
+    items = bundle.items
+    return _Inputs(
+        (users.categorical, users.continuous),
+        (np.zeros_like(items.categorical[:1]), np.zeros_like(items.continuous[:1])),
+        (contexts.categorical, np.zeros_like(contexts.continuous)),
+        items.image.mean(axis=0, keepdims=True),
+        items.text.mean(axis=0, keepdims=True),
+    )
+
+
+def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs) -> Floats:
+    """Click probabilities [32]; bit i of the place says whether part i is known."""
+    subsets = range(1 << len(PARTS))
+    columns: dict[str, list[NDArray[Any]]] = {}
+    for at, part in enumerate(PARTS):
+        choices = zip(empty.known(part), full.known(part), strict=True)
+        columns[part] = [
+            np.concatenate([known if subset >> at & 1 else unknown for subset in subsets]) for unknown, known in choices
+        ]
+    categorical, continuous = (
+        np.concatenate([columns[part][kind] for part in ("user", "item", "context")], axis=1) for kind in (0, 1)
+    )
+    probabilities = bundle.dlrm.predict(categorical, continuous, columns["image"][0], columns["text"][0])
+    return probabilities.astype(np.float64)
+
+
+def _log_odds(probabilities: Floats) -> Floats:
+    kept = np.clip(probabilities, _SMALLEST, 1 - _SMALLEST)
+    odds: Floats = np.log(kept) - np.log1p(-kept)
+    return odds
+
+
+def _cosines(one: Floats, others: Floats) -> Floats:
+    """[N]; 0 where either is zero (no picture)."""
+    norms = np.linalg.norm(one) * np.linalg.norm(others, axis=1)
+    cosines: Floats = np.divide(others @ one, norms, out=np.zeros(len(others)), where=norms > 0)
+    return np.clip(cosines, -1.0, 1.0)

@@ -1,0 +1,99 @@
+"""Model versions over HTTP: looking is free, changing needs the key."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from pydantic import SecretStr
+
+from cascade.store.artifacts import GatewayArtifacts
+from cascade.store.model_store import STABLE
+
+KEY = "a key of sixteen characters"
+ADMIN = {"authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture
+def versions(model_store):
+    """The stable version of the gateway and a newer one."""
+    old = model_store.alias("gateway", STABLE)
+    artifacts = GatewayArtifacts.load(model_store.bundle("gateway", old).path)
+    gates = {
+        "passed": False,
+        "stable": old,
+        "candidate": "new",
+        "gates": [
+            {
+                "slice": "all", "metric": "auc", "rows": 9, "stable": 0.9, "candidate": 0.8, "tolerance": 0.01,
+                "passed": False, "note": "", "of a later release": 1,
+            }
+        ],
+    }  # fmt: skip
+    new = model_store.write(
+        "gateway", GatewayArtifacts(dict(list(artifacts.items.items())[:10]), artifacts.popularity).save,
+        training_days=[dt.date(2026, 1, 6)], parent=old, metrics={"auc": 0.8}, gates=gates,
+    ).version  # fmt: skip
+    return old, new
+
+
+async def test_looking(open_gateway, versions):
+    old, new = versions
+    async with open_gateway(storefront=True) as client:
+        answer = (await client.get("/v1/models")).json()
+    assert not answer["can_change"]
+    services = {one["service"]: one for one in answer["services"]}
+    assert list(services) == ["retrieval", "ranker", "gateway"]
+    assert services["ranker"]["versions"] == []
+    newest, oldest = services["gateway"]["versions"]
+    assert (newest["version"], newest["parent"], newest["aliases"]) == (new, old, [])
+    assert (oldest["version"], oldest["aliases"], oldest["passed"]) == (old, ["stable"], None)
+    assert newest["metrics"] == {"auc": 0.8}
+    assert newest["passed"] is False
+    assert newest["gates"][0]["candidate"] == 0.8
+
+
+async def test_without_a_key_nothing_can_be_changed(open_gateway, versions):
+    async with open_gateway(storefront=True) as client:
+        for path in ("/v1/models/gateway/promote", "/v1/models/gateway/rollback"):
+            assert (await client.post(path, json={"version": versions[1]}, headers=ADMIN)).status_code == 404
+
+
+async def test_promotion_and_the_way_back(open_gateway, versions):
+    old, new = versions
+    async with open_gateway(storefront=True, admin_key=SecretStr(KEY)) as client:
+        assert (await client.get("/v1/models")).json()["can_change"]
+        for headers in ({}, {"authorization": "Bearer something else altogether"}):
+            refused = await client.post("/v1/models/gateway/promote", json={"version": new}, headers=headers)
+            assert refused.status_code == 401
+        assert (await client.get("/v1/items")).json()["total"] == 30
+        done = await client.post("/v1/models/gateway/promote", json={"version": new}, headers=ADMIN)
+        assert done.json() == {"service": "gateway", "stable": new, "previous": old, "changed": True}
+        assert (await client.get("/v1/items")).json()["total"] == 10, "this gateway follows at once"
+        back = await client.post("/v1/models/gateway/rollback", headers=ADMIN)
+        assert back.json() == {"service": "gateway", "stable": old, "previous": new, "changed": True}
+        assert (await client.get("/v1/items")).json()["total"] == 30
+
+
+async def test_what_cannot_be_changed(open_gateway, versions):
+    async with open_gateway(storefront=True, admin_key=SecretStr(KEY)) as client:
+
+        async def status(path, version):
+            answer = await client.post(f"/v1/models/{path}", json={"version": version}, headers=ADMIN)
+            return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+        assert await status("nothing/promote", "x") == (404, "unknown-version")
+        assert await status("gateway/promote", "20260101-none") == (404, "unknown-version")
+        assert await status("gateway/promote", "../../etc") == (422, "validation")
+        assert await status("gateway/rollback", "") == (409, "not-released")
+
+
+async def test_a_harmed_version_is_listed_and_not_promoted(open_gateway, versions, model_store):
+    folder = model_store.bundle("gateway", versions[1]).path
+    (folder / "popularity.json").write_text("{}")
+    async with open_gateway(storefront=True, admin_key=SecretStr(KEY)) as client:
+        refused = await client.post("/v1/models/gateway/promote", json={"version": versions[1]}, headers=ADMIN)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:cascade:problem:not-released")
+        (folder / "manifest.json").write_text("{")
+        listed = (await client.get("/v1/models")).json()["services"][2]["versions"]
+        assert {one["version"]: one["fault"] for one in listed}[versions[1]] in (None, "BundleCorrupt")

@@ -99,6 +99,7 @@ def rank_requests(content: Shop, count: int, seed: int, candidates: int = CANDID
                 item_ids=content.items.ids(chosen),
                 k=10,
                 diversity=None,
+                composition=None,
             )
         )
     return requests

@@ -1,6 +1,6 @@
 """Models: the masked training set, both checkpoints, the catalog in the candidate space, its index."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,7 +204,7 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="3",
+    code_version="4",
     deps=[training_set],
     metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
@@ -243,6 +243,8 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         )
         model.save(making.folder)
         making.metadata |= _summary(report)
+        if report.calibration is not None:
+            making.metadata["calibration"] = dg.MetadataValue.json(asdict(report.calibration))
     return making.result()
 
 

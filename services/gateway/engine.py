@@ -25,7 +25,7 @@ from cascade.api.gateway import (
     StageVersion,
     Timings,
 )
-from cascade.api.ranker import Diversity, RankRequest
+from cascade.api.ranker import Composition, Diversity, RankRequest
 from cascade.api.retrieval import RetrieveRequest
 from services.gateway.catalog import Catalog
 from services.gateway.context import Clock, imputed_context, system_clock
@@ -52,7 +52,7 @@ CERTAIN = 1.0
 class Budget:
     """How many candidates to look at, how long each stage may take (seconds), and which go side by side.
 
-    overlap: filter and ranker are asked at once, where no list is drawn; the ranker then scores met items in vain
+    overlap: filter and ranker are asked at once, for the plain top k; the ranker then scores met items in vain
     """
 
     candidates: int = 300
@@ -149,7 +149,7 @@ class Recommender:
             context = imputed_context(request.device_type, request.timestamp, self._clock)
             user = await self._user(request.user_id, trace)
             ranked = None
-            if self._budget.overlap and not request.diversity:
+            if self._budget.overlap and not (request.diversity or request.composed):
                 ranked = await self._filtered_while_ranked(user, context, request, trace)
             if ranked is None:
                 candidates = await self._unseen_candidates(user, context, request.k, trace)
@@ -239,12 +239,17 @@ class Recommender:
     ) -> list[Placed]:
         if not item_ids:
             return []
-        diversity = Diversity(temperature=request.temperature, seed=request.seed) if request.diversity else None
+        diversity, composition = _reranking(request)
         if user.recent:  # retrieval alone reads them
             user = user.model_copy(update={"recent": []})
-        track = trace.assigned.of("ranker")
         rank = RankRequest.model_construct(
-            user=user, context=context, item_ids=item_ids, k=request.k, diversity=diversity, track=track
+            user=user,
+            context=context,
+            item_ids=item_ids,
+            k=request.k,
+            diversity=diversity,
+            composition=composition,
+            track=trace.assigned.of("ranker"),
         )
         found = await self._ask("ranker", lambda: self._ports.ranker.rank(rank), trace)
         if found is None:
@@ -276,6 +281,21 @@ class Recommender:
         trace.degraded.append(stage)
         self._observer.degraded(stage, error)
         return None
+
+
+def _reranking(request: RecommendationRequest) -> tuple[Diversity | None, Composition | None]:
+    """How the list is drawn or put together; neither for the plain top k."""
+    if request.composed:
+        composition = Composition(
+            mmr_lambda=request.mmr_lambda,
+            temperature=request.temperature if request.diversity else None,
+            max_per_category_l1=request.max_per_category_l1,
+            max_per_category_l2=request.max_per_category_l2,
+            exploration=request.exploration,
+            seed=request.seed,
+        )
+        return None, composition
+    return (Diversity(temperature=request.temperature, seed=request.seed) if request.diversity else None), None
 
 
 def _impression(request_id: str, user_id: str, context: Context, shown: Sequence[Placed], trace: Trace) -> bytes:

@@ -12,14 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.api.common import Context, UserFeatures
-from cascade.api.ranker import RankRequest
+from cascade.api.ranker import Composition, RankRequest
+from cascade.features.spec import ITEM_CATEGORICAL
 from cascade.serving.errors import ModelFault
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
 from cascade.store.artifacts import RankerArtifacts
+from services.ranker.compose import Best, Drawn, Limit, MarginalRelevance, Rule, compose, unit_vectors
 from services.ranker.rerank import Positions, Propensities, propensities, sample, top_k
 
 _WARM_UP_CANDIDATES = 300
+_CATEGORY_L1, _CATEGORY_L2 = (ITEM_CATEGORICAL.index(name) for name in ("category_l1", "category_l2"))
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class RankerEngine:
             if not np.isfinite(scored.probabilities).all():
                 answers.append(ModelFault("a click probability is not a number"))
                 continue
-            chosen, chances = _choose(request, scored.probabilities)
+            chosen, chances = _choose(bundle, request, scored)
             answers.append(
                 Ranked(
                     bundle.items.ids(scored.positions[chosen]),
@@ -118,8 +121,11 @@ def _known(bundle: RankerArtifacts, item_ids: Sequence[str]) -> tuple[NDArray[np
     return known, len(positions) - len(known)
 
 
-def _choose(request: RankRequest, probabilities: NDArray[np.float32]) -> tuple[Positions, Propensities]:
+def _choose(bundle: RankerArtifacts, request: RankRequest, scored: Scored) -> tuple[Positions, Propensities]:
     """Positions to show, and the chance that each had: 1 where nothing was drawn."""
+    probabilities = scored.probabilities
+    if request.composition is not None:
+        return _composed(bundle, request.composition, scored, request.k)
     if request.diversity is None:
         best = top_k(probabilities, request.k)
         return best, np.ones(len(best))
@@ -127,3 +133,23 @@ def _choose(request: RankRequest, probabilities: NDArray[np.float32]) -> tuple[P
     rng = np.random.default_rng(request.diversity.seed)  # without a seed: entropy of the machine
     drawn = sample(probabilities, request.k, temperature, rng)
     return drawn, propensities(probabilities, drawn, temperature)
+
+
+def _composed(bundle: RankerArtifacts, wanted: Composition, scored: Scored, k: int) -> tuple[Positions, Propensities]:
+    """The list put together place by place.
+
+    Items are alike by picture and text, in memory anyway, rather than by the network's own vectors: these serve its
+    dot products with users, change with each fine-tuning, and hold what sells beside what is seen.
+    """
+    items, positions, probabilities = bundle.items, scored.positions, scored.probabilities
+    rng = np.random.default_rng(wanted.seed)  # without a seed: entropy of the machine
+    rule: Rule = Best(probabilities)
+    if wanted.mmr_lambda is not None:
+        vectors = unit_vectors(items.image[positions], items.text[positions])
+        rule = MarginalRelevance(probabilities, vectors, wanted.mmr_lambda)
+    elif wanted.temperature is not None:
+        rule = Drawn(probabilities, wanted.temperature, rng)
+    # Items of categories that the bundle does not know count as of one.
+    columns = ((_CATEGORY_L1, wanted.max_per_category_l1), (_CATEGORY_L2, wanted.max_per_category_l2))
+    limits = [Limit(items.categorical[positions, at], most) for at, most in columns if most is not None]
+    return compose(len(positions), k, rule, rng, limits=limits, exploration=wanted.exploration)

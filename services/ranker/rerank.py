@@ -47,7 +47,7 @@ def sample(probabilities: Scores, k: int, temperature: float, rng: np.random.Gen
     """
     if not temperature > 0:
         raise ValueError(f"temperature {temperature}: give a number above 0")
-    log_p = _log(probabilities)
+    log_p = log_chances(probabilities)
     # The keys log p / T + Gumbel, times T: the same order, and no division that a tiny T would overflow.
     keys = log_p + temperature * rng.gumbel(size=len(log_p))
     return top_k(keys, k)
@@ -59,7 +59,7 @@ def propensities(probabilities: Scores, drawn: Positions, temperature: float) ->
     probabilities: [N] as given to `sample`
     drawn: [K] positions, first drawn first
     """
-    log_p = _log(probabilities)
+    log_p = log_chances(probabilities)
     with np.errstate(over="ignore", invalid="ignore"):
         log_w = log_p / temperature
         never = log_w.copy()
@@ -83,6 +83,7 @@ def _by_ratios(log_p: NDArray[np.float64], drawn: Positions, temperature: float)
     return chances
 
 
-def _log(probabilities: Scores) -> NDArray[np.float64]:
+def log_chances(probabilities: Scores) -> NDArray[np.float64]:
+    """log p, finite: 0 counts as the smallest positive number."""
     logs: NDArray[np.float64] = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
     return logs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from cascade.api.common import (
     MAX_K,
@@ -17,21 +17,56 @@ from cascade.api.common import (
     Track,
 )
 from cascade.api.explain import Explanation
+from cascade.api.ranker import CategoryLimit, ExplorationShare, RelevanceWeight
 
 Stage = Literal["features", "retrieval", "filter", "ranker"]
 
 
+def _not_with_diversity(value: float, info: ValidationInfo) -> float:
+    if info.data.get("diversity"):
+        raise ValueError("mmr_lambda orders the list and diversity draws it; give one of them")
+    return value
+
+
 class RecommendationRequest(Message):
-    """POST /v1/recommendations."""
+    """POST /v1/recommendations. Without the fields from `diversity` on, the list is the plain top k."""
 
     user_id: Id
     k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
     device_type: Annotated[str, Field(max_length=128)] | None = None
     timestamp: Timestamp | None = Field(default=None, description="UTC seconds; missing means now")
-    diversity: bool = False
-    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    diversity: bool = Field(default=False, description="draw the list instead of taking the best")
+    temperature: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
+        default=1.0, description="of the draw: near 0 the best, large a uniform draw"
+    )
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        default=None, description="repeats a draw or an exploration"
+    )
+    mmr_lambda: Annotated[RelevanceWeight, AfterValidator(_not_with_diversity)] | None = Field(
+        default=None,
+        description="maximal marginal relevance: 1 counts the click probability alone, towards 0 unlikeness to the "
+        "items before counts more; not with diversity",
+    )
+    max_per_category_l1: CategoryLimit | None = Field(
+        default=None, description="most items of one top category; raised where too few candidates are within it"
+    )
+    max_per_category_l2: CategoryLimit | None = Field(
+        default=None, description="likewise, of one second-level category"
+    )
+    exploration: ExplorationShare = Field(
+        default=0.0, description="share of places, each by chance, that go to any candidate left, each as likely"
+    )
     explain: bool = Field(default=False, description="tell how the list came about: every candidate at every stage")
+
+    @property
+    def composed(self) -> bool:
+        """Whether the list is put together place by place."""
+        return (
+            self.mmr_lambda is not None
+            or self.max_per_category_l1 is not None
+            or self.max_per_category_l2 is not None
+            or self.exploration > 0
+        )
 
 
 class Item(Message):

@@ -29,7 +29,7 @@ from cascade.files import replacing
 
 ROW_GROUP = 1 << 19
 _DAY = dt.timedelta(days=1)
-_DAY_S = 24 * 3600
+DAY_S = 24 * 3600
 
 ROWS_SCHEMA = pa.schema(
     [
@@ -92,16 +92,14 @@ def training_rows(
         replacing(out) as beside,
         pq.ParquetWriter(beside, ROWS_SCHEMA, compression="zstd", compression_level=1) as writer,
     ):
-        _load_catalog(connection, dataset)
-        _load_weights(connection, weights)
+        load_catalog(connection, dataset, weights)
         for done, day in enumerate(chosen, start=1):
             start = _seconds(day)
             in_view = files_of(dataset, {day - _DAY, day} & present)
             connection.execute(_LEARN_USERS, {"files": in_view})
             _load_rows(connection, files_of(dataset, [day]), day)
-            _load_events(connection, in_view, start - TOP_CATEGORY_WINDOW_S, start + _DAY_S)
-            connection.execute(_MOMENTS_OF_ROWS)
-            connection.execute(_TOP, {"window": TOP_CATEGORY_WINDOW_S})
+            load_events(connection, in_view, start - TOP_CATEGORY_WINDOW_S, start + DAY_S)
+            top_of_rows(connection)
             for batch in connection.execute(_ROWS_WITH_FEATURES).to_arrow_reader(ROW_GROUP):
                 writer.write_batch(batch.cast(ROWS_SCHEMA), row_group_size=ROW_GROUP)
             for at, count in enumerate(connection.execute(_COUNTS).fetchone()):
@@ -123,15 +121,14 @@ def online_top_categories(
     Holds the users who have one, ordered by user_id; event_timestamp is their newest event in [at - 24 h, at).
     """
     since = at - TOP_CATEGORY_WINDOW_S
-    in_view = [day for day in dataset.days() if _seconds(day) + _DAY_S > since and _seconds(day) < at]
+    in_view = [day for day in dataset.days() if _seconds(day) + DAY_S > since and _seconds(day) < at]
     files = [str(file) for file in dataset.interaction_files(in_view)] if in_view else []
     if not files:
         return ONLINE_SCHEMA.empty_table()
     with session(limits) as connection:
-        _load_catalog(connection, dataset)
-        _load_weights(connection, weights)
+        load_catalog(connection, dataset, weights)
         connection.execute(_LEARN_USERS, {"files": files})
-        _load_events(connection, files, since, at)
+        load_events(connection, files, since, at)
         connection.execute(_MOMENT_OF_ALL, {"at": at})
         connection.execute(_TOP, {"window": TOP_CATEGORY_WINDOW_S})
         found = connection.execute(_ONLINE).to_arrow_table()
@@ -146,8 +143,8 @@ def _seconds(day: dt.date) -> int:
     return int(dt.datetime.combine(day, dt.time(), dt.UTC).timestamp())
 
 
-def _load_catalog(connection: Any, dataset: InteractionSource) -> None:
-    """Tables users, categories (keys in code point order), items (with category_key), user_keys."""
+def load_catalog(connection: Any, dataset: InteractionSource, weights: EventWeights) -> None:
+    """Tables users, categories (keys in code point order), items (with category_key), user_keys; those of weights."""
     connection.register("users_given", dataset.users())
     connection.register("items_given", dataset.items())
     for key, query in (("user_id", _REPEATED_USER), ("item_id", _REPEATED_ITEM)):
@@ -156,6 +153,7 @@ def _load_catalog(connection: Any, dataset: InteractionSource) -> None:
             raise FeatureInputError(f"{key} {repeated[0]!r} repeats; every id stands once in its table")
     for statement in _CATALOG:
         connection.execute(statement)
+    _load_weights(connection, weights)
 
 
 def _load_weights(connection: Any, weights: EventWeights) -> None:
@@ -169,7 +167,7 @@ def _load_rows(connection: Any, files: list[str], day: dt.date) -> None:
     """Table rows: the day's interactions, but the negative ones."""
     connection.execute(_ALL_ROWS, {"files": files})
     # The window looks at this day and the one before: a row of another day would get a wrong answer.
-    stray = connection.execute(_STRAY, {"start": _seconds(day), "end": _seconds(day) + _DAY_S}).fetchone()
+    stray = connection.execute(_STRAY, {"start": _seconds(day), "end": _seconds(day) + DAY_S}).fetchone()
     if stray:
         raise FeatureInputError(
             f"the interactions of {day} hold the timestamp {stray[0]}, which is another UTC day; "
@@ -178,9 +176,15 @@ def _load_rows(connection: Any, files: list[str], day: dt.date) -> None:
     connection.execute(_ROWS)
 
 
-def _load_events(connection: Any, files: list[str], since: int, until: int) -> None:
+def load_events(connection: Any, files: list[str], since: int, until: int) -> None:
     """Table events: what [since, until) adds to each (user, category) at each second."""
     connection.execute(_EVENTS, {"files": files, "since": since, "until": until, "other": OTHER_WEIGHT})
+
+
+def top_of_rows(connection: Any) -> None:
+    """Table top: the top category of each moment of the table rows, by the table events."""
+    connection.execute(_MOMENTS_OF_ROWS)
+    connection.execute(_TOP, {"window": TOP_CATEGORY_WINDOW_S})
 
 
 _REPEATED_USER = "SELECT user_id FROM users_given GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT 1"

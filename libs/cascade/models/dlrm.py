@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cascade.models import files
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
+from cascade.models.calibration import Calibration
 from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
 from cascade.models.layers import ContentScale, Tables, mlp
 
@@ -97,13 +98,17 @@ class Interactions(nn.Module):
 
 
 class Dlrm(nn.Module):
-    """User, item and context features, picture and text → the logit of a click."""
+    """User, item and context features, picture and text → the logit of a click.
+
+    calibration: what makes probabilities of its logits; no part of what is trained
+    """
 
     KIND = "dlrm"
 
     def __init__(self, config: DlrmConfig) -> None:
         super().__init__()
         self.config = config
+        self.calibration = Calibration()
         dim, tables = config.dim, len(config.cardinalities)
         self.bottom = mlp((config.continuous, *config.bottom, dim), activate_last=True)
         self.embed = Tables(config.cardinalities, [dim] * tables)
@@ -124,43 +129,56 @@ class Dlrm(nn.Module):
         return logits.squeeze(1)
 
     def predict(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats) -> Floats:
-        """int32 [N, C], float32 [N, F], [N, image_dim], [N, text_dim] → click probability float32 [N].
+        """int32 [N, C], float32 [N, F], [N, image_dim], [N, text_dim] → click probability float32 [N], calibrated.
 
         The probability is that of a click among one click and the negatives of training (docs/models.md).
         Raises ModelInputError on arrays that do not fit.
         """
+        with torch.inference_mode():
+            logits = self._checked(categorical, continuous, image, text)
+            probabilities: Floats = self.calibration.of_tensor(logits).sigmoid().cpu().numpy()
+            return probabilities
+
+    def logits(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats) -> Floats:
+        """As `predict`, but the network's own logits float32 [N], before calibration."""
+        with torch.inference_mode():
+            logits: Floats = self._checked(categorical, continuous, image, text).cpu().numpy()
+            return logits
+
+    def _checked(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats) -> Tensor:
         same_length(categorical=categorical, continuous=continuous, image=image, text=text)
         config, device = self.config, self.image.weight.device
         if device.type == "cuda" and categorical.shape[1:] == (len(config.cardinalities),):
             require_rows(categorical, config.cardinalities)  # a GPU does not survive a row outside its table
-        with torch.inference_mode():
-            try:
-                logits = self(
-                    to_tensor(categorical, len(config.cardinalities), "categorical", device),
-                    to_tensor(continuous, config.continuous, "continuous", device),
-                    to_tensor(image, config.image_dim, "image", device),
-                    to_tensor(text, config.text_dim, "text", device),
-                )
-            except IndexError as error:
-                require_rows(categorical, config.cardinalities)
-                raise ModelInputError(f"the ranker cannot read its input: {error}") from error
-            probabilities: Floats = logits.sigmoid().float().cpu().numpy()
-            return probabilities
+        try:
+            logits: Tensor = self(
+                to_tensor(categorical, len(config.cardinalities), "categorical", device),
+                to_tensor(continuous, config.continuous, "continuous", device),
+                to_tensor(image, config.image_dim, "image", device),
+                to_tensor(text, config.text_dim, "text", device),
+            )
+        except IndexError as error:
+            require_rows(categorical, config.cardinalities)
+            raise ModelInputError(f"the ranker cannot read its input: {error}") from error
+        return logits.float()
 
     def fingerprint(self) -> str:
         """The sha256 of the weights."""
         return files.fingerprint(self.state_dict())
 
     def save(self, folder: Path) -> None:
-        """Write configuration and weights into `folder`."""
-        files.save(folder, self, self.KIND, {"network": self.config.to_dict()})
+        """Write configuration, calibration and weights into `folder`."""
+        config = {"network": self.config.to_dict(), "calibration": self.calibration.to_dict()}
+        files.save(folder, self, self.KIND, config)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The network saved in `folder`, ready to predict. Raises ModelFileError."""
-        network = files.read_config(folder, cls.KIND).get("network")
+        config = files.read_config(folder, cls.KIND)
+        network = config.get("network")
         if not isinstance(network, dict):
             raise ModelFileError(f"{folder} names no network; save the model again")
         model = cls(DlrmConfig.from_dict(network))
+        model.calibration = Calibration.from_dict(config.get("calibration"))
         files.load_weights(folder, model)
         return model.eval()

@@ -107,7 +107,7 @@ class GpuScorer:
         hidden = torch.bmm(inputs.view(requests, candidates, -1), over).flatten(0, 1)  # [B·N, H]
         for weight, bias in split.top_rest:
             hidden = torch.addmm(bias, hidden.relu_(), weight)
-        return hidden.squeeze(1).sigmoid().view(requests, candidates)
+        return split.calibration.of_tensor(hidden.squeeze(1)).sigmoid().view(requests, candidates)
 
 
 class _Batch:

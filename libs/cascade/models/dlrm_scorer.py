@@ -201,7 +201,7 @@ class PackedScorer:
         for (weight, bias), output in zip(split.top_rest, buffers.top, strict=True):
             hidden = np.matmul(_relu(hidden, buffers), weight, out=output[:count])
             hidden += bias
-        np.negative(hidden[:, 0], out=scores)
+        np.negative(split.calibration.of(hidden[:, 0]), out=scores)
         np.exp(scores, out=scores)
         scores += 1
         np.reciprocal(scores, out=scores)

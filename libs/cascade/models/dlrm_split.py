@@ -29,8 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
+from cascade.models.calibration import NONE, Calibration
 from cascade.models.dlrm import Dlrm, DlrmConfig
 
+_KEPT = ("widths", "calibration")
 _BLOCK = 8192
 """items whose part is computed at once"""
 
@@ -101,6 +103,7 @@ class DlrmSplit:
     bottom_rest, top_rest: (weight [in, out], bias [out]) of the layers that follow
     top_dense [D, H], top_dense_request [Q, H], top_rows [K − D, H] with the bias in the row of the constant 1,
     top_request [Q·Q, H]: zero but for one row a pair
+    calibration: what is left to do to the last layer's output; none where that layer took it up, being one line
     """
 
     widths: Widths
@@ -113,6 +116,7 @@ class DlrmSplit:
     top_rows: Any
     top_request: Any
     top_rest: tuple[tuple[Any, Any], ...]
+    calibration: Calibration = NONE
 
     @classmethod
     def of(cls, model: Dlrm) -> DlrmSplit:
@@ -125,7 +129,11 @@ class DlrmSplit:
         user, item = config.user_continuous, config.item_continuous
         by_user, by_item, by_context = bottom_weight.tensor_split([user, user + item])
 
-        (top_weight, top_bias), *top_rest = _layers(model.over)
+        over = _layers(model.over)
+        if model.calibration.line is not None:
+            scale, shift = model.calibration.line
+            over[-1] = over[-1][0] * scale, over[-1][1] * scale + shift
+        (top_weight, top_bias), *top_rest = over
         by_dense, by_pair = top_weight[: config.dim], top_weight[config.dim :]  # [D, H], [V(V−1)/2, H]
         pairs = {pair: row for row, pair in enumerate(combinations(range(len(tables) + 3), 2))}
         dense = 0
@@ -156,7 +164,8 @@ class DlrmSplit:
             "top_request": among_request.flatten(0, 1),
             "top_rest": tuple(top_rest),
         }
-        return cls(widths, **{name: _each(part, _plain) for name, part in parts.items()})
+        left = NONE if model.calibration.line is not None else model.calibration
+        return cls(widths, **{name: _each(part, _plain) for name, part in parts.items()}, calibration=left)
 
     def numpy(self) -> DlrmSplit:
         """The same weights as NumPy arrays."""
@@ -167,8 +176,8 @@ class DlrmSplit:
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, change: Any) -> DlrmSplit:
-        parts = {name: _each(part, change) for name, part in vars(self).items() if name != "widths"}
-        return DlrmSplit(self.widths, **parts)
+        parts = {name: _each(part, change) for name, part in vars(self).items() if name not in _KEPT}
+        return DlrmSplit(self.widths, **parts, calibration=self.calibration)
 
     def vectors(self, categorical: Any, empty: Any) -> Any:
         """A request's vectors, [B, Q, D].

@@ -1,8 +1,9 @@
-"""Training the ranker: clicks against sampled negatives, and real impressions without a click where there are any."""
+"""Training the ranker: clicks against sampled negatives, and what was shown in lists where that was logged."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,14 +15,19 @@ from torch import Tensor, nn
 from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm, DlrmConfig
+from cascade.training.calibration import calibrate
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_pairs import DlrmPairs
 from cascade.training.errors import TrainingInputError
+from cascade.training.impressions import Impressions, PositionBias
 from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import ClickLoss
 from cascade.training.negatives import (
+    Doubles,
+    Floats,
     InBatchNegatives,
+    MixedNegatives,
     NegativeSampler,
     UniformNegatives,
     item_frequency,
@@ -38,7 +44,12 @@ from cascade.training.rows import (
     unknown_user,
 )
 
-SAMPLERS: dict[str, NegativeSampler] = {"in_batch": InBatchNegatives(), "uniform": UniformNegatives()}
+SAMPLERS: dict[str, Callable[[DlrmTraining, Doubles], NegativeSampler]] = {
+    "in_batch": lambda training, frequency: InBatchNegatives(),
+    "mixed": lambda training, frequency: MixedNegatives(frequency, training.drawn_negatives, training.drawn_by_power),
+    "uniform": lambda training, frequency: UniformNegatives(),
+}
+"""By name: of a training and the items' share of its rows."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,12 @@ class DlrmTraining:
     """How the ranker is trained; docs/models.md says how the defaults were chosen."""
 
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2, batch=1024, learning_rate=2e-3))
-    negatives: Literal["in_batch", "uniform"] = "in_batch"
+    negatives: Literal["in_batch", "mixed", "uniform"] = "in_batch"
     negatives_per_click: int = 5
+    drawn_negatives: int = 1
+    """of those, how many `mixed` draws from the catalog"""
+    drawn_by_power: float = 0.5
+    """of popularity, by which `mixed` draws them: 0 any item, 1 as clicks are"""
     correct_popularity: bool = True
     """answer as if negatives had been drawn uniformly, so that popularity counts in the ranking"""
     item_id_dropout: float = 0.05
@@ -57,7 +72,9 @@ class DlrmTraining:
     user_dropout: float = 0.1
     """share of clicks that lose all that is known of the user, for visitors nobody knows"""
     validation_rows: int = 8192
-    """at most this many clicks judge an epoch"""
+    """at most this many clicks judge an epoch, and calibrate the model"""
+    calibrate: bool = True
+    """make the probabilities hold on the validation rows (training/calibration.py)"""
 
 
 @dataclass(frozen=True)
@@ -81,15 +98,22 @@ class DlrmObjective:
         training: DlrmTraining,
         device: torch.device,
         seed: int,
-        unclicked: TrainingSet | None = None,
+        impressions: Impressions | None = None,
+        weights: Floats | None = None,
     ) -> None:
-        self._train, self._unclicked, self._training, self._device = train, unclicked, training, device
+        self._train, self._training, self._device = train, training, device
+        self._weights = None if weights is None else row_weights(weights, len(train))
+        self._impressions = impressions if impressions is not None and len(impressions) else None
         self._items = ItemTensors(items, device)
-        self._sampler = SAMPLERS[training.negatives]
-        log_lift = self._sampler.log_lift(item_frequency(train.item_position, self._items.count))
+        frequency = item_frequency(train.item_position, self._items.count)
+        self._sampler = SAMPLERS[training.negatives](training, frequency)
+        log_lift = self._sampler.log_lift(frequency, training.negatives_per_click)
         self._log_lift = log_lift if training.correct_popularity else np.zeros_like(log_lift)  # [I]
         self.model = model.to(device)
         self._pairs = DlrmPairs(self.model).to(device)
+        # Without a click among them, being shown would explain everything.
+        biased = self._impressions is not None and bool(self._impressions.clicked.any())
+        self._bias = PositionBias().to(device) if biased else None
         self._click_loss = ClickLoss()
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
@@ -97,11 +121,13 @@ class DlrmObjective:
         self._unknown = unknown_user(train.user)
         self._seed = seed
         self._ranks = current()
+        if self._bias is not None and self._impressions is not None:
+            self._start_bias(self._bias, self._impressions)
 
     @property
     def module(self) -> nn.Module:
-        """The network."""
-        return self.model
+        """The network, and what only its training has beside it."""
+        return self.model if self._bias is None else nn.ModuleList([self.model, self._bias])
 
     @property
     def rows(self) -> int:
@@ -109,24 +135,52 @@ class DlrmObjective:
         return len(self._train.item_position)
 
     def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
-        """Cross-entropy of these clicks and their negatives, and of a share of the unclicked impressions."""
+        """Cross-entropy of these clicks and their negatives, and of a share of what was shown."""
         t = self._training
         dropout = Dropout(t.user_id_dropout, t.user_dropout, t.item_id_dropout)
-        logits, labels, items, usable, whole = self._clicks(self._train, rows, self._sampler, dropout, rng, self._ranks)
+        logits, labels, items, weights, whole = self._clicks(
+            self._train, rows, self._sampler, dropout, rng, self._ranks, self._weights
+        )
         log_lift = self._float(self._log_lift[items])
-        if self._unclicked is not None and len(self._unclicked.item_position):
-            shown = self._shown_rows(len(self._unclicked.item_position), rows, rng)
-            shown_items = self._unclicked.item_position[shown].astype(np.int64)
-            places, part = np.arange(len(shown))[:, None], self._ranks.part(len(shown))
-            drawn = self._logits(self._unclicked, shown, places, shown_items[:, None], dropout, rng, part)
-            zeros = torch.zeros(len(drawn), device=self._device)
-            logits = torch.cat([logits, drawn.flatten()])
+        if self._impressions is not None:
+            shown = self._shown_rows(len(self._impressions), rows, rng)
+            drawn, clicked, weight, all_weights = self._shown(self._impressions.take(shown), dropout, rng)
+            logits, labels, weights = (
+                torch.cat(both) for both in ((logits, drawn), (labels, clicked), (weights, weight))
+            )
             # Shown items were chosen by a recommender, not drawn by the sampler: nothing to correct.
-            labels, log_lift = torch.cat([labels, zeros]), torch.cat([log_lift, zeros])
-            usable = torch.cat([usable, self._float(part.only(np.ones(len(shown), bool)).astype(np.float32))])
-            whole += len(shown)
-        loss: Tensor = self._click_loss(logits, labels, log_lift, usable)
-        return loss * self._ranks.weight(float(usable.sum()), whole) if self._ranks.world > 1 else loss
+            log_lift = torch.cat([log_lift, torch.zeros_like(drawn)])
+            whole += all_weights
+        loss: Tensor = self._click_loss(logits, labels, log_lift, weights)
+        return loss * self._ranks.weight(float(weights.sum()), whole) if self._ranks.world > 1 else loss
+
+    def _start_bias(self, bias: PositionBias, impressions: Impressions) -> None:
+        """Fit it to the network as it is, by a sample, alike in every process."""
+        rng = np.random.default_rng(self._seed)
+        some = impressions.take(np.sort(rng.permutation(len(impressions))[: self._training.validation_rows]))
+        with torch.no_grad():
+            logits = self._logits_of(some, Dropout(), rng, Ranks().part(len(some)))
+        bias.start(logits.cpu().numpy(), some)
+
+    def _shown(
+        self, shown: Impressions, dropout: Dropout, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, float]:
+        """Logits, labels and weights of these impressions, float [N] each: those of this process.
+
+        Last the sum of all processes' weights.
+        """
+        part = self._ranks.part(len(shown))
+        logits = self._logits_of(shown, dropout, rng, part)
+        if self._bias is not None:
+            logits = logits + self._bias(torch.from_numpy(shown.position[part.at].astype(np.int64)).to(self._device))
+        labels = shown.clicked[part.at].astype(np.float32)
+        weights = shown.weight[part.at] * part.only(np.ones(len(shown), bool)).astype(np.float32)
+        return logits, self._float(labels), self._float(weights), float(shown.weight.sum(dtype=np.float64))
+
+    def _logits_of(self, shown: Impressions, dropout: Dropout, rng: np.random.Generator, part: Part) -> Tensor:
+        """The network's logits of impressions, float [N]."""
+        at, items = np.arange(len(shown)), shown.rows.item_position.astype(np.int64)
+        return self._logits(shown.rows, at, at[:, None], items[:, None], dropout, rng, part).flatten()
 
     def validation_loss(self) -> float | None:
         """The cross-entropy of held-out clicks and uniform negatives, the same after every epoch."""
@@ -138,7 +192,7 @@ class DlrmObjective:
         for start in range(0, len(rows.item_position), 1024):
             part = np.arange(start, min(start + 1024, len(rows.item_position)))
             # one process judges, whatever the number that train
-            logits, labels, _, usable, _ = self._clicks(rows, part, SAMPLERS["uniform"], Dropout(), rng, Ranks())
+            logits, labels, _, usable, _ = self._clicks(rows, part, UniformNegatives(), Dropout(), rng, Ranks())
             loss = self._click_loss(logits, labels, torch.zeros_like(logits), usable)
             total += float(loss) * len(part)
         return total / len(rows.item_position)
@@ -151,9 +205,11 @@ class DlrmObjective:
         dropout: Dropout,
         rng: np.random.Generator,
         ranks: Ranks,
-    ) -> tuple[Tensor, Tensor, IntArray, Tensor, int]:
+        weights: Floats | None = None,
+    ) -> tuple[Tensor, Tensor, IntArray, Tensor, float]:
         """Logits, labels, items and weights of clicks with their negatives, flat [pairs]: those of this process.
 
+        weights: of all rows [R], which a click and its negatives have alike, so that its odds stay what they are
         Last the sum of all processes' weights.
         """
         positives = source.item_position[rows].astype(np.int64)  # [B]
@@ -163,7 +219,12 @@ class DlrmObjective:
         flags = squares.labels[part.at], part.only(squares.usable)
         items = np.broadcast_to(squares.items[part.at, None], flags[0].shape)
         labels, usable = (self._float(one.astype(np.float32)) for one in flags)
-        return logits.flatten(), labels.flatten(), items.ravel(), usable.flatten(), int(squares.usable.sum())
+        whole = float(squares.usable.sum())
+        if weights is not None:
+            by_click = weights[rows][squares.clicks]  # [S, M]
+            usable = usable * self._float(by_click[part.at])[:, :, None]
+            whole = float((squares.usable.sum(2) * by_click).sum())
+        return logits.flatten(), labels.flatten(), items.ravel(), usable.flatten(), whole
 
     def _logits(
         self,
@@ -192,11 +253,31 @@ class DlrmObjective:
         return logits
 
     def _shown_rows(self, count: int, rows: IntArray, rng: np.random.Generator) -> IntArray:
-        """As large a share of the unclicked impressions as the batch is of the clicks."""
+        """As large a share of what was shown as the batch is of the clicks."""
         return np.sort(rng.integers(0, count, max(1, round(count * len(rows) / self.rows))))
 
     def _float(self, array: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def row_weights(weights: Floats, rows: int) -> Floats:
+    """The same with a mean of 1, so that they change what counts and not how fast is learned. Raises
+    TrainingInputError on weights that are not one positive number a row."""
+    if weights.shape != (rows,) or not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise TrainingInputError(f"weights of shape {weights.shape} for {rows} rows; give each row one number above 0")
+    scaled: Floats = (weights / weights.mean(dtype=np.float64)).astype(np.float32)
+    return scaled
+
+
+def extra_summary(impressions: Impressions | None, weights: Floats | None, items: ItemTable) -> list[float]:
+    """Numbers that change when what is learned beside the clicks does; none where there is nothing."""
+    found: list[float] = []
+    if impressions is not None:
+        found += data_summary(impressions.rows, items)
+        found += [int(impressions.clicked.sum()), int(impressions.position.sum()), float(impressions.weight.sum())]
+    if weights is not None:
+        found += [float(weights.sum(dtype=np.float64)), float(weights[:: max(len(weights) // 97, 1)].sum())]
+    return found
 
 
 def train_dlrm(
@@ -206,7 +287,8 @@ def train_dlrm(
     network: DlrmConfig,
     training: DlrmTraining | None = None,
     *,
-    unclicked: TrainingSet | None = None,
+    impressions: Impressions | None = None,
+    weights: Floats | None = None,
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
@@ -216,8 +298,10 @@ def train_dlrm(
 ) -> tuple[Dlrm, TrainingReport]:
     """Train the ranker from the start; the model comes back on the CPU.
 
-    validation_rows: judge each epoch, for early stopping. unclicked: real impressions without a click, rows of
-    the item that was shown. checkpoint_dir: lets an interrupted training continue.
+    validation_rows: judge each epoch, for early stopping, and calibrate the model.
+    impressions: what was shown in lists, clicked or not, learned from beside the clicks.
+    weights: of each training row, float32 [R], such as its event's; None: all alike.
+    checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
     processes: that many train together, each with a GPU where there is one (`ranks`).
     Raises TrainingInputError, TrainingDivergedError, TrainingStalledError, CheckpointError, TrainingProcessError.
@@ -236,7 +320,8 @@ def train_dlrm(
             items,
             network,
             training,
-            unclicked=unclicked,
+            impressions=impressions,
+            weights=weights,
             seed=seed,
             checkpoint_dir=checkpoint_dir,
             device=device,
@@ -249,13 +334,20 @@ def train_dlrm(
         where = choose_device(device)
         model.image_scale.fit(torch.from_numpy(np.array(items.image)))
         model.text_scale.fit(torch.from_numpy(np.array(items.text)))
-        objective = DlrmObjective(model, train_rows, validation_rows, items, training, where, seed, unclicked)
-        extra = [] if unclicked is None else data_summary(unclicked, items)
+        objective = DlrmObjective(
+            model, train_rows, validation_rows, items, training, where, seed, impressions, weights
+        )
         name = run_name(
             network=network.to_dict(),
             training=asdict(training),
             seed=seed,
-            data=data_summary(train_rows, items) + extra,
+            data=data_summary(train_rows, items) + extra_summary(impressions, weights, items),
         )
         report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
-    return model.cpu(), report
+        model = model.cpu()
+        if training.calibrate and validation_rows is not None and len(validation_rows) and current().first:
+            judged = validation_rows.take(sample_rows(validation_rows, training.validation_rows, seed))
+            # Other negatives than the epochs were judged by.
+            model.calibration, calibration = calibrate(model, judged, items, training.negatives_per_click, seed + 1)
+            report = replace(report, calibration=calibration)
+    return model, report

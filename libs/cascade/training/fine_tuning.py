@@ -19,12 +19,13 @@ from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import QueryTower, TwoTower
 from cascade.training.device import choose_device, torch_threads
-from cascade.training.dlrm_training import DlrmObjective, DlrmTraining
+from cascade.training.dlrm_training import DlrmObjective, DlrmTraining, extra_summary
 from cascade.training.errors import TrainingInputError
+from cascade.training.impressions import Impressions
 from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
-from cascade.training.negatives import item_frequency
+from cascade.training.negatives import Floats, item_frequency
 from cascade.training.query_rows import QueryRows
 from cascade.training.ranks import current
 from cascade.training.rows import IntArray, data_summary, require_trainable
@@ -186,7 +187,8 @@ def fine_tune_dlrm(
     items: ItemTable,
     training: DlrmTraining | None = None,
     *,
-    unclicked: TrainingSet | None = None,
+    impressions: Impressions | None = None,
+    weights: Floats | None = None,
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
@@ -196,7 +198,7 @@ def fine_tune_dlrm(
 ) -> tuple[Dlrm, TrainingReport]:
     """A ranker that learned from these rows, all of it; `model` is the predecessor and is left as it is.
 
-    unclicked: real impressions without a click, as in the full training. checkpoint_dir, processes: as above.
+    impressions, weights: as in the full training. checkpoint_dir, processes: as above.
     Raises TrainingInputError, TrainingDivergedError, CheckpointError, TrainingProcessError.
     """
     training = training or FineTuning().dlrm
@@ -210,7 +212,8 @@ def fine_tune_dlrm(
             rows,
             items,
             training,
-            unclicked=unclicked,
+            impressions=impressions,
+            weights=weights,
             seed=seed,
             checkpoint_dir=checkpoint_dir,
             device=device,
@@ -221,14 +224,14 @@ def fine_tune_dlrm(
         torch.manual_seed(seed)
         tuned = Dlrm(model.config)
         tuned.load_state_dict(model.state_dict())
-        objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, unclicked)
-        extra = [] if unclicked is None else data_summary(unclicked, items)
+        tuned.calibration = model.calibration  # the rows of a day left out judge the result, and must not shape it
+        objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, impressions, weights)
         name = run_name(
             kind=Dlrm.KIND,
             parent=model.fingerprint(),
             training=asdict(training),
             seed=seed,
-            data=data_summary(rows, items) + extra,
+            data=data_summary(rows, items) + extra_summary(impressions, weights, items),
         )
         report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
     return tuned.cpu().eval(), report

@@ -26,6 +26,19 @@ from cascade.training.errors import TrainingDivergedError, TrainingInputError, T
 from cascade.training.optimiser import SPARSE_FROM, LazyAdam
 from cascade.training.ranks import Ranks, current, replicated, share_rows
 
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What was fitted: losses of the candidates on held-out halves, and the calibration error before and after, on the
+    rows fitted."""
+
+    kind: str
+    clicks: int
+    losses: dict[str, float]
+    error_before: float
+    error_after: float
+
+
 Progress = Callable[[int, int, float], None]
 """Called with the steps done, the steps in all, and the latest loss."""
 
@@ -128,6 +141,8 @@ class TrainingReport:
     """of this process; a continued training does not count what was done before"""
     resumed_from: int
     """the step a checkpoint let it continue from; 0 for a training from the start"""
+    calibration: CalibrationReport | None = None
+    """what was fitted on held-out rows afterwards, for a ranker"""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON and metadata."""
@@ -136,7 +151,14 @@ class TrainingReport:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingReport:
         """From JSON."""
-        return cls(**{**values, "curve": LossCurve(**values["curve"])})
+        told = values.get("calibration")
+        return cls(
+            **{
+                **values,
+                "curve": LossCurve(**values["curve"]),
+                "calibration": None if told is None else CalibrationReport(**told),
+            }
+        )
 
 
 def run_name(**parts: Any) -> str:

@@ -102,8 +102,8 @@ class NegativeSampler(Protocol):
         """int64 [B], K, I → every positive once, with K negatives or a little fewer."""
         ...
 
-    def log_lift(self, frequency: Doubles) -> Floats:
-        """log(chance of being drawn × I) of each item, float32 [I]: 0 where all are as likely."""
+    def log_lift(self, frequency: Doubles, count: int) -> Floats:
+        """log(chance of being drawn × I) of each item as one of K negatives, float32 [I]: 0 where all are as likely."""
         ...
 
 
@@ -128,13 +128,57 @@ class InBatchNegatives:
         usable.reshape(-1, side)[batch:] = False
         return Squares(clicks, chosen, labels, usable)
 
-    def log_lift(self, frequency: Doubles) -> Floats:
+    def log_lift(self, frequency: Doubles, count: int) -> Floats:
         """float64 [I] → float32 [I], between -5 and 5.
 
         The bound keeps a single click on a rare item from outweighing the rest of its batch.
         """
         lift = np.log(np.maximum(frequency * len(frequency), 1e-12))
         return np.clip(lift, -5.0, 5.0).astype(np.float32)
+
+
+class MixedNegatives:
+    """Other rows' items and items drawn from the whole catalog by smoothed popularity, so that items which few click
+    are met as negatives too (mixed negative sampling, Yang et al. 2020).
+
+    Clicks in groups as in-batch, with as many columns of drawn items beside their own; every click of a group meets
+    the same ones. power: of the popularity they are drawn by: 0 uniform, 1 as clicks are
+    """
+
+    def __init__(self, frequency: Doubles, drawn: int = 1, power: float = 0.5) -> None:
+        if drawn < 1:
+            raise TrainingInputError(f"{drawn} drawn negatives were asked for; take at least 1, or in_batch alone")
+        weight = np.where(frequency > 0, frequency, 1.0 / max(len(frequency), 1) / 10) ** power
+        self._chance: Doubles = weight / weight.sum()
+        self._upto = np.cumsum(self._chance)
+        self._drawn = drawn
+        self._in_batch = InBatchNegatives()
+
+    def squares(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Squares:
+        """int64 [B], K, I → squares of 1 + K − D clicks and D items more."""
+        others = count - self._drawn
+        if others < 1:
+            raise TrainingInputError(
+                f"{self._drawn} of {count} negatives are to be drawn; leave at least 1 for the batch, or take uniform"
+            )
+        own = self._in_batch.squares(positives, others, items, rng)
+        number, side = own.clicks.shape
+        drawn = np.searchsorted(self._upto, rng.random((number, self._drawn)), side="right")
+        drawn = np.minimum(drawn, len(self._upto) - 1).astype(np.int64)  # rounding may leave the last below 1
+        chosen = positives[own.clicks]
+        labels = np.zeros((number, side, side + self._drawn), bool)
+        labels[:, :, :side] = own.labels
+        usable = np.empty_like(labels)
+        usable[:, :, :side] = own.usable
+        usable[:, :, side:] = chosen[:, :, None] != drawn[:, None, :]
+        usable.reshape(number * side, -1)[len(positives) :] = False  # fillers
+        return Squares(own.clicks, np.concatenate([own.items, drawn], axis=1), labels, usable)
+
+    def log_lift(self, frequency: Doubles, count: int) -> Floats:
+        """Of the mixture that a click meets, float64 [I] → float32 [I], between -5 and 5."""
+        share = self._drawn / count
+        met = (1 - share) * frequency + share * self._chance
+        return np.clip(np.log(np.maximum(met * len(met), 1e-12)), -5.0, 5.0).astype(np.float32)
 
 
 class UniformNegatives:
@@ -153,7 +197,7 @@ class UniformNegatives:
         """int64 [B], K, I → the negatives."""
         return _apart_from(positives, count, lambda size: rng.integers(0, items, size))
 
-    def log_lift(self, frequency: Doubles) -> Floats:
+    def log_lift(self, frequency: Doubles, count: int) -> Floats:
         """float64 [I] → zeros [I]."""
         return np.zeros(len(frequency), np.float32)
 

@@ -31,11 +31,16 @@ def columns(cardinalities: tuple[int, ...], rows: int) -> Tensor:
     return torch.stack([torch.randint(0, size, (rows,)) for size in cardinalities], dim=1)
 
 
+def doubles(rows: int, columns: int) -> Tensor:
+    """In double precision no rounding turns a ReLU, which would change a gradient as a whole."""
+    return torch.randn(rows, columns, dtype=torch.float64)
+
+
 def sides(config: DlrmConfig, users: int, items: int) -> tuple[list[Tensor], list[Tensor]]:
-    who = [columns(config.user_cardinalities, users), torch.randn(users, config.user_continuous)]
-    where = [columns(config.context_cardinalities, users), torch.randn(users, config.context_continuous)]
-    what = [columns(config.item_cardinalities, items), torch.randn(items, config.item_continuous)]
-    return who + where, [*what, torch.randn(items, config.image_dim), torch.randn(items, config.text_dim)]
+    who = [columns(config.user_cardinalities, users), doubles(users, config.user_continuous)]
+    where = [columns(config.context_cardinalities, users), doubles(users, config.context_continuous)]
+    what = [columns(config.item_cardinalities, items), doubles(items, config.item_continuous)]
+    return who + where, [*what, doubles(items, config.image_dim), doubles(items, config.text_dim)]
 
 
 def by_rows(model: Dlrm, who: list[Tensor], what: list[Tensor], squares: int) -> Tensor:
@@ -56,7 +61,7 @@ def test_a_grid_has_the_logits_and_gradients_of_its_rows(
     config: DlrmConfig, squares: int, m: int, n: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    model = Dlrm(config)
+    model = Dlrm(config).double()
     model.image_scale.factor.fill_(3.0)
     who, what = sides(config, squares * m, squares * n)
     pairs = DlrmPairs(model)
@@ -80,18 +85,22 @@ def test_it_has_no_weights_of_its_own() -> None:
     assert len(DlrmPairs(model).state_dict()) == len(model.state_dict())
 
 
-@pytest.mark.parametrize("negatives", ["in_batch", "uniform"])
-def test_the_objective_has_the_loss_of_its_pairs_one_by_one(make_world, negatives: str) -> None:
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("negatives", ["in_batch", "mixed", "uniform"])
+def test_the_objective_has_the_loss_of_its_pairs_one_by_one(make_world, negatives: str, weighed: bool) -> None:
     world = make_world(rows=300, skew=0.8)
     training = DlrmTraining(negatives=negatives, user_id_dropout=0.0, user_dropout=0.0, item_id_dropout=0.0)
     torch.manual_seed(1)
     model = Dlrm(world.dlrm)
-    objective = DlrmObjective(model, world.train, None, world.items, training, torch.device("cpu"), 0)
+    weights = np.random.default_rng(3).uniform(0.5, 4, len(world.train)).astype(np.float32) if weighed else None
+    objective = DlrmObjective(model, world.train, None, world.items, training, torch.device("cpu"), 0, None, weights)
     rows = np.arange(0, 200, 2)
     found = objective.loss(rows, np.random.default_rng(5))
 
     positives = world.train.item_position[rows].astype(np.int64)
-    squares = SAMPLERS[negatives].squares(positives, 5, len(world.items), np.random.default_rng(5))
+    counts = np.bincount(world.train.item_position, minlength=len(world.items)) / len(world.train)
+    sampler = SAMPLERS[negatives](training, counts)
+    squares = sampler.squares(positives, 5, len(world.items), np.random.default_rng(5))
     shape = squares.labels.shape
     click = rows[np.broadcast_to(squares.clicks[:, :, None], shape)][squares.usable]
     item = np.broadcast_to(squares.items[:, None, :], shape)[squares.usable]
@@ -102,8 +111,9 @@ def test_the_objective_has_the_loss_of_its_pairs_one_by_one(make_world, negative
         torch.from_numpy(table.image[item]),
         torch.from_numpy(table.text[item]),
     )
-    counts = np.bincount(world.train.item_position, minlength=len(table)) / len(world.train)
-    lift = SAMPLERS[negatives].log_lift(counts)[item]
+    lift = sampler.log_lift(counts, 5)[item]
     labels = torch.from_numpy(squares.labels[squares.usable].astype(np.float32))
-    expected = F.binary_cross_entropy_with_logits(logits - torch.from_numpy(lift), labels)
+    each = F.binary_cross_entropy_with_logits(logits - torch.from_numpy(lift), labels, reduction="none")
+    weight = torch.from_numpy((np.ones(len(world.train), np.float32) if weights is None else weights)[click])
+    expected = (each * weight).sum() / weight.sum()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

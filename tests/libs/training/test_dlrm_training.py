@@ -8,11 +8,20 @@ import pytest
 from cascade.features.training_set import TrainingSet
 from cascade.training.dlrm_training import DlrmTraining, train_dlrm
 from cascade.training.errors import TrainingInputError
+from cascade.training.fine_tuning import fine_tune_dlrm
+from cascade.training.impressions import Impressions
 from cascade.training.loop import LoopConfig
 from cascade.training.metrics import auc, calibration_error
 from cascade.training.negatives import UniformNegatives
 
 QUICK = DlrmTraining(loop=LoopConfig(epochs=3, batch=200, learning_rate=5e-3))
+
+
+def listed(rows: TrainingSet) -> Impressions:
+    """Rows as if shown, at places in turn, every fourth clicked."""
+    at = np.arange(len(rows))
+    ones = np.ones(len(rows), np.float32)
+    return Impressions(rows, at % 4 == 0, (at % 10).astype(np.int32), ones)
 
 
 def chance(model, world, rows: TrainingSet, items: np.ndarray) -> np.ndarray:
@@ -38,7 +47,7 @@ def sampled(model, world) -> tuple[np.ndarray, np.ndarray]:
     return labels.ravel(), chance(model, world, rows, items).ravel()
 
 
-@pytest.mark.parametrize("negatives", ["in_batch", "uniform"])
+@pytest.mark.parametrize("negatives", ["in_batch", "mixed", "uniform"])
 def test_blocks_are_learned_and_probabilities_calibrated(make_world, negatives: str) -> None:
     world = make_world(rows=2500, skew=0.5)
     training = replace(QUICK, negatives=negatives, loop=replace(QUICK.loop, epochs=6, learning_rate=1e-2))
@@ -72,13 +81,60 @@ def test_impressions_without_a_click_count_against_an_item(make_world) -> None:
     rows = world.train
     shown = rows.take(np.arange(1000))
     # every user was shown item 0 time and again, and never clicked
-    unclicked = TrainingSet(shown.user, shown.context, np.zeros(1000, np.int32), shown.timestamp)
+    unclicked = Impressions.unclicked(TrainingSet(shown.user, shown.context, np.zeros(1000, np.int32), shown.timestamp))
     training = replace(QUICK, loop=LoopConfig(epochs=6, batch=100, learning_rate=5e-3))
     plain, _ = train_dlrm(rows, None, world.items, world.dlrm, training, seed=0)
-    taught, _ = train_dlrm(rows, None, world.items, world.dlrm, training, unclicked=unclicked, seed=0)
+    taught, _ = train_dlrm(rows, None, world.items, world.dlrm, training, impressions=unclicked, seed=0)
     item = np.zeros((len(world.validation), 1), int)
     before, after = (chance(model, world, world.validation, item).mean() for model in (plain, taught))
     assert after < before / 2
+
+
+@pytest.mark.parametrize("fine_tuned", [False, True])
+def test_an_item_is_not_blamed_for_where_it_was_shown(make_world, fine_tuned: bool) -> None:
+    """Two alike items of a block, one mostly shown first and one mostly last, where few look."""
+    world = make_world(users=8, items=16, blocks=2, rows=2000)
+    rng = np.random.default_rng(0)
+    at = rng.integers(0, len(world.validation), 8000)
+    second = rng.random(8000) < 0.5
+    last = rng.random(8000) < np.where(second, 0.9, 0.1)
+    seen = world.validation.take(at)
+    rows = TrainingSet(seen.user, seen.context, np.where(second, 2, 0).astype(np.int32), seen.timestamp)
+    own = world.block_of_row[at] == 0
+    clicked = rng.random(8000) < np.where(own, 0.6, 0.05) * np.where(last, 0.1, 1.0)
+    told = Impressions(rows, clicked, np.where(last, 9, 0).astype(np.int32), np.ones(8000, np.float32))
+    untold = Impressions(rows, clicked, np.zeros(8000, np.int32), told.propensity)
+    training = replace(QUICK, loop=replace(QUICK.loop, epochs=4, patience=None, require_falling_loss=False))
+    start, _ = train_dlrm(world.train, None, world.items, world.dlrm, training, seed=0)
+    ratio = []
+    for impressions in (told, untold):
+        if fine_tuned:
+            model, _ = fine_tune_dlrm(start, world.train, world.items, training, impressions=impressions, seed=0)
+        else:
+            model, _ = train_dlrm(world.train, None, world.items, world.dlrm, training, impressions=impressions, seed=0)
+        asking = world.validation.take(np.flatnonzero(world.block_of_row == 0)[:100])
+        chances = chance(model, world, asking, np.tile([0, 2], (len(asking), 1)))
+        ratio.append(float(np.median(chances[:, 1] / chances[:, 0])))
+    assert ratio[0] > 0.7
+    assert ratio[1] < 0.9 * ratio[0]
+
+
+def test_the_served_network_knows_no_places(make_world) -> None:
+    world = make_world(rows=600)
+    plain, _ = train_dlrm(world.train, None, world.items, world.dlrm, QUICK, seed=0)
+    shown = listed(world.validation)
+    model, _ = train_dlrm(world.train, None, world.items, world.dlrm, QUICK, impressions=shown, seed=0)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    assert model.fingerprint() != plain.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "weights", [np.ones(3, np.float32), np.zeros(600, np.float32), np.full(600, np.nan, np.float32)]
+)
+def test_weights_that_are_none_are_refused(make_world, weights: np.ndarray) -> None:
+    world = make_world(rows=600)
+    with pytest.raises(TrainingInputError, match="number above 0"):
+        train_dlrm(world.train, None, world.items, world.dlrm, QUICK, weights=weights, seed=0)
 
 
 def test_an_item_without_an_id_is_scored_by_its_content(make_world) -> None:
@@ -110,7 +166,8 @@ def test_the_seed_decides_and_a_checkpoint_continues(make_world, tmp_path, spars
             world.dlrm,
             training,
             seed=seed,
-            unclicked=world.validation,
+            impressions=listed(world.validation),
+            weights=np.linspace(1, 2, len(world.train), dtype=np.float32),
             **options,
         )
 
@@ -135,3 +192,27 @@ def test_what_cannot_be_trained_on_is_refused(make_world) -> None:
         train_dlrm(world.train, None, world.items, world.dlrm, DlrmTraining(negatives="hard"))
     with pytest.raises(TrainingInputError, match="0 training rows"):
         train_dlrm(world.train.take(np.array([], int)), None, world.items, world.dlrm)
+
+
+def test_probabilities_are_calibrated_on_the_rows_that_judge_the_epochs(make_world) -> None:
+    world = make_world(rows=2500, skew=0.5)
+    training = replace(QUICK, loop=replace(QUICK.loop, epochs=6, learning_rate=1e-2, patience=None))
+    model, report = train_dlrm(world.train, world.validation, world.items, world.dlrm, training, seed=0)
+    plain, without = train_dlrm(
+        world.train, world.validation, world.items, world.dlrm, replace(training, calibrate=False), seed=0
+    )
+    assert model.fingerprint() == plain.fingerprint()  # the weights are none of its business
+    assert without.calibration is None
+    assert plain.calibration.kind == "none"
+    assert report.calibration is not None
+    assert report.calibration.kind == model.calibration.kind
+    assert report.calibration.clicks == len(world.validation)
+    assert report.calibration.losses[model.calibration.kind] <= report.calibration.losses["none"]
+    labels, probabilities = sampled(model, world)
+    assert auc(labels, probabilities) == pytest.approx(auc(*sampled(plain, world)), abs=1e-4)
+
+
+def test_without_held_out_rows_nothing_is_calibrated(make_world) -> None:
+    world = make_world(rows=600)
+    model, report = train_dlrm(world.train, None, world.items, world.dlrm, QUICK, seed=0)
+    assert (model.calibration.kind, report.calibration) == ("none", None)

@@ -17,8 +17,9 @@ from cascade.training import errors, launch
 from cascade.training.dlrm_training import DlrmTraining, train_dlrm
 from cascade.training.errors import TrainingInputError, TrainingProcessError
 from cascade.training.fine_tuning import FineTuning, fine_tune_dlrm, fine_tune_two_tower
+from cascade.training.impressions import Impressions
 from cascade.training.launch import processes, together
-from cascade.training.loop import LoopConfig, LossCurve, TrainingReport
+from cascade.training.loop import CalibrationReport, LoopConfig, LossCurve, TrainingReport
 from cascade.training.metrics import auc
 from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
 
@@ -92,7 +93,11 @@ def test_two_towers(make_world, tmp_path: Path, negatives: str, begun: int) -> N
 
 def test_the_ranker(make_world) -> None:
     world = make_world(rows=700, skew=0.5)
-    training = DlrmTraining(loop=LOOP)
+    training = DlrmTraining(loop=LOOP, negatives="mixed")
+    places = np.arange(len(world.validation), dtype=np.int32)
+    chances_shown = np.where(places % 3, 1.0, 0.25).astype(np.float32)
+    shown = Impressions(world.validation, places % 4 == 0, places % 10, chances_shown)
+    weights = np.linspace(1, 3, len(world.train), dtype=np.float32)
 
     def run(count: int, seed: int = 3) -> tuple[Dlrm, TrainingReport]:
         return train_dlrm(
@@ -101,7 +106,8 @@ def test_the_ranker(make_world) -> None:
             world.items,
             world.dlrm,
             training,
-            unclicked=world.validation,
+            impressions=shown,
+            weights=weights,
             seed=seed,
             processes=count,
         )
@@ -112,6 +118,8 @@ def test_the_ranker(make_world) -> None:
     np.testing.assert_allclose(likewise, chances, atol=5e-3)
     assert same_area == pytest.approx(area, abs=0.005)
     assert again.fingerprint() == two.fingerprint()
+    assert shared.calibration is not None
+    assert two.calibration.kind == shared.calibration.kind
 
 
 def test_fine_tuning(make_world) -> None:
@@ -192,6 +200,7 @@ def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_report_comes_back_from_json() -> None:
-    report = TrainingReport(LossCurve([1], [0.5], [1], [0.25]), 1, 1, 1, 10, 20, 0.5, 0)
+    calibration = CalibrationReport("temperature", 9, {"none": 0.5}, 0.03, 0.01)
+    report = TrainingReport(LossCurve([1], [0.5], [1], [0.25]), 1, 1, 1, 10, 20, 0.5, 0, calibration)
     assert TrainingReport.from_dict(report.to_dict()) == report
     assert issubclass(errors.TrainingProcessError, errors.TrainingError)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cascade.training.errors import TrainingInputError
 from cascade.training.negatives import (
     InBatchNegatives,
+    MixedNegatives,
     UniformNegatives,
     drop_ids,
     in_batch_items,
@@ -57,7 +58,8 @@ def test_q_of_items_is_the_chance_that_a_batch_holds_them() -> None:
 def test_every_click_is_met_once_and_its_negatives_are_other_items(
     positives: np.ndarray, count: int, seed: int
 ) -> None:
-    for sampler in (InBatchNegatives(), UniformNegatives()):
+    mixed = [MixedNegatives(item_frequency(positives, 10), drawn) for drawn in range(1, count)]
+    for sampler in (InBatchNegatives(), UniformNegatives(), *mixed):
         squares = sampler.squares(positives, count, 10, np.random.default_rng(seed))
         shape = (len(squares.clicks), squares.clicks.shape[1], squares.items.shape[1])
         assert squares.labels.shape == squares.usable.shape == shape
@@ -100,12 +102,36 @@ def test_in_batch_negatives_follow_popularity_and_uniform_ones_do_not() -> None:
     uniform = UniformNegatives().draw(positives, 5, 3, rng).items[others]
     assert (drawn == 0).mean() > 0.75
     assert (uniform == 0).mean() == pytest.approx(0.5, abs=0.03)
-    np.testing.assert_allclose(InBatchNegatives().log_lift(frequency), np.log(frequency * 3), rtol=1e-6)
-    assert not UniformNegatives().log_lift(frequency).any()
+    np.testing.assert_allclose(InBatchNegatives().log_lift(frequency, 5), np.log(frequency * 3), rtol=1e-6)
+    assert not UniformNegatives().log_lift(frequency, 5).any()
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_mixed_negatives_come_as_their_correction_says(power: float) -> None:
+    rng = np.random.default_rng(0)
+    frequency = np.array([0.7, 0.2, 0.1, 0.0])
+    sampler = MixedNegatives(frequency, 2, power)
+    positives = rng.choice(4, 24_000, p=frequency)
+    squares = sampler.squares(positives, 5, 4, rng)
+    met = np.bincount(squares.items[:, :4].ravel(), minlength=4) / squares.items[:, :4].size
+    drawn = np.bincount(squares.items[:, 4:].ravel(), minlength=4) / squares.items[:, 4:].size
+    np.testing.assert_allclose((3 * met + 2 * drawn) / 5, np.exp(sampler.log_lift(frequency, 5)) / 4, atol=0.015)
+    assert squares.items.shape[1] == 6  # one's own, three others', two drawn
+    assert drawn[3] > 0  # never clicked, and met all the same
+    if power == 0:
+        np.testing.assert_allclose(drawn, 0.25, atol=0.02)
+
+
+def test_a_mixture_of_one_kind_is_refused() -> None:
+    frequency = np.array([0.5, 0.5])
+    with pytest.raises(TrainingInputError, match="at least 1"):
+        MixedNegatives(frequency, 0)
+    with pytest.raises(TrainingInputError, match="5 of 5"):
+        MixedNegatives(frequency, 5).squares(np.array([0, 1]), 5, 2, np.random.default_rng(0))
 
 
 def test_an_item_never_met_keeps_a_finite_correction() -> None:
-    assert InBatchNegatives().log_lift(np.array([1.0, 0.0])).tolist() == [pytest.approx(np.log(2)), -5.0]
+    assert InBatchNegatives().log_lift(np.array([1.0, 0.0]), 5).tolist() == [pytest.approx(np.log(2)), -5.0]
 
 
 def test_a_batch_of_one_item_has_no_usable_negatives() -> None:

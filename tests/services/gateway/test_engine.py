@@ -7,6 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from cascade.api.common import UserFeatures
 from cascade.api.gateway import RecommendationRequest
 from cascade.api.impressions import Impression
+from cascade.api.ranker import Composition
 from cascade.errors import CascadeError
 from cascade.online.errors import OnlineStoreDown
 from services.gateway.ports import StageDown, StageLate, StageRefused
@@ -210,6 +211,17 @@ async def test_diversity_reaches_the_ranker(make_recommender, stages):
     with_it, without = (one.diversity for one in stages.ranks)
     assert (with_it.temperature, with_it.seed) == (0.5, 3)
     assert without is None
+
+
+async def test_rules_of_the_list_reach_the_ranker_in_place_of_diversity(make_recommender, stages):
+    rules = {"mmr_lambda": 0.5, "max_per_category_l1": 3, "max_per_category_l2": 2, "exploration": 0.1, "seed": 4}
+    await make_recommender(overlap=True).recommend(ask(k=5, **rules), "r")
+    await make_recommender().recommend(ask(diversity=True, temperature=0.5, max_per_category_l1=3), "r")
+    ordered, drawn = stages.ranks
+    assert ordered.composition == Composition(**rules)
+    assert drawn.composition == Composition(temperature=0.5, max_per_category_l1=3)
+    assert (ordered.diversity, drawn.diversity) == (None, None)
+    assert ordered.k == 5
 
 
 async def test_what_was_shown_is_logged_with_the_chance_it_had(make_recommender, stages):

@@ -9,14 +9,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from cascade.api.common import Context, UserFeatures
-from cascade.api.ranker import Diversity, RankRequest
+from cascade.api.ranker import Composition, Diversity, RankRequest
 from cascade.models.dlrm_scorer import PackedScorer, PlainScorer
 from cascade.serving.errors import ModelFault
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder, Loaded
 from cascade.store.artifacts import RankerArtifacts
+from services.ranker.compose import unit_vectors
 from services.ranker.engine import Ranked, RankerEngine, score, warm_up
 
 AT = 1_767_600_000
@@ -24,9 +26,9 @@ AT = 1_767_600_000
 
 def request(item_ids: list[str], user_id: str = "u1", k: int = 10, **options: object) -> RankRequest:
     context = Context(device_type=options.pop("device", None), timestamp=options.pop("at", AT))  # type: ignore[arg-type]
-    diversity = options.pop("diversity", None)
+    drawing = {name: options.pop(name, None) for name in ("diversity", "composition")}
     user = UserFeatures.model_validate({"user_id": user_id, **options})
-    return RankRequest(user=user, context=context, item_ids=item_ids, k=k, diversity=diversity)  # type: ignore[arg-type]
+    return RankRequest(user=user, context=context, item_ids=item_ids, k=k, **drawing)  # type: ignore[arg-type]
 
 
 class Held(BundleHolder[RankerArtifacts]):
@@ -110,6 +112,52 @@ def test_context_and_user_change_the_scores(engine: RankerEngine) -> None:
     ]
     answers = engine.rank(variants)
     assert len({tuple(sorted(answer.scores)) for answer in answers if isinstance(answer, Ranked)}) == len(variants)
+
+
+def test_a_composed_list_keeps_limits_and_scores_and_is_repeated_by_its_seed(
+    engine: RankerEngine, bundle: RankerArtifacts
+) -> None:
+    ids = [f"i{i}" for i in range(50)]
+    plain = dict(zip(*_pairs(only(engine.rank([request(ids, k=50)]))), strict=True))
+    wanted = Composition(max_per_category_l1=3, max_per_category_l2=2, exploration=0.5, seed=7)
+    first, again = [only(engine.rank([request(ids, k=6, composition=wanted)])) for _ in range(2)]
+    assert first == again
+    assert first.scores == [plain[item_id] for item_id in first.item_ids]
+    assert all(0 < chance < 1 for chance in first.propensities)
+    rows = bundle.items.categorical[bundle.items.positions(first.item_ids)]
+    assert np.bincount(rows[:, 1]).max() == 3
+    assert np.bincount(rows[:, 2]).max() <= 2
+
+
+def test_relevance_alone_is_the_top_k_and_less_of_it_brings_unlike_items(
+    engine: RankerEngine, bundle: RankerArtifacts
+) -> None:
+    ids = [f"i{i}" for i in range(50)]
+
+    def likeness(item_ids: list[str]) -> float:
+        at = bundle.items.positions(item_ids)
+        vectors = unit_vectors(bundle.items.image[at], bundle.items.text[at])
+        return float((vectors @ vectors.T)[np.triu_indices(len(at), 1)].mean())
+
+    plain = only(engine.rank([request(ids)]))
+    whole, half = [
+        only(engine.rank([request(ids, composition=Composition(mmr_lambda=weight))])) for weight in (1.0, 0.5)
+    ]
+    assert whole.item_ids == plain.item_ids
+    assert half.propensities == [1.0] * 10
+    assert half.item_ids[0] == plain.item_ids[0]
+    assert likeness(half.item_ids) < likeness(plain.item_ids)
+
+
+def test_a_composed_draw_is_possible_and_stands_alone(engine: RankerEngine) -> None:
+    ids = [f"i{i}" for i in range(50)]
+    drawn = only(engine.rank([request(ids, k=50, composition=Composition(temperature=1.0, seed=1))]))
+    assert sorted(drawn.item_ids) == sorted(ids)
+    assert drawn.propensities[-1] == 1.0
+    with pytest.raises(ValidationError, match="in place of diversity"):
+        request(ids, diversity=Diversity(), composition=Composition())
+    with pytest.raises(ValidationError, match="give one of them"):
+        Composition(mmr_lambda=0.5, temperature=1.0)
 
 
 def test_diversity_draws_by_seed_and_reports_click_probabilities(engine: RankerEngine) -> None:
@@ -201,6 +249,6 @@ def test_requests_of_any_kind_with_the_same_names_are_answered(engine: RankerEng
     likeness = SimpleNamespace(
         user=SimpleNamespace(user_id="u1", age=None, gender=None, top_category=None),
         context=SimpleNamespace(device_type=None, timestamp=AT),
-        item_ids=asked.item_ids, k=2, diversity=None,
+        item_ids=asked.item_ids, k=2, diversity=None, composition=None,
     )  # fmt: skip
     assert engine.rank([likeness]) == engine.rank([asked])  # type: ignore[list-item]

@@ -111,6 +111,11 @@ async def test_the_old_model_leaves_memory_when_a_new_one_serves(
         ({"item_ids": ["x"] * 1001}, "item_ids"),
         ({"diversity": {"temperature": 0}}, "diversity.temperature"),
         ({"diversity": {"seed": -1}}, "diversity.seed"),
+        ({"composition": {"mmr_lambda": 1.1}}, "composition.mmr_lambda"),
+        ({"composition": {"exploration": -0.1}}, "composition.exploration"),
+        ({"composition": {"max_per_category_l1": 0}}, "composition.max_per_category_l1"),
+        ({"composition": {"mmr_lambda": 0.5, "temperature": 1}}, "composition"),
+        ({"diversity": {}, "composition": {}}, "composition"),
         ({"user": None}, "user"),
     ],
 )

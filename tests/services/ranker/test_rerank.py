@@ -158,5 +158,5 @@ def test_summing_from_the_end_gives_the_propensities_of_every_ratio(
     scores: np.ndarray, k: int, temperature: float, seed: int
 ) -> None:
     drawn = sample(scores, k, temperature, np.random.default_rng(seed))
-    by_ratios = rerank._by_ratios(rerank._log(scores), drawn, temperature)
+    by_ratios = rerank._by_ratios(rerank.log_chances(scores), drawn, temperature)
     np.testing.assert_allclose(propensities(scores, drawn, temperature), by_ratios, rtol=1e-9)

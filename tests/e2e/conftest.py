@@ -19,6 +19,16 @@ from cascade.settings import Settings
 
 STAGES = ("FEATURES", "RETRIEVAL", "FILTER", "RANKER", "WRITE")
 ADMIN_KEY = "the admin key of these tests"
+HURRIED = {
+    "CASCADE_CANARY_STEPS": "[50, 100]",
+    "CASCADE_CANARY_PAUSE_S": "2",
+    "CASCADE_CANARY_LOOK_S": "0.5",
+    "CASCADE_CANARY_LIMIT_S": "120",
+    "CASCADE_CANARY_CLICK_WAIT_S": "1",
+    "CASCADE_CANARY_MIN_CALLS": "15",
+    "CASCADE_CANARY_MIN_USERS": "10",
+}
+"""A judge whose steps last seconds, and who is content with few visitors."""
 PARTS = ("gateway", "retrieval", "filter", "ranker", "features", "dagster", "redis")
 
 
@@ -43,6 +53,14 @@ class System:
         if check:
             assert done.returncode == 0, done.stdout
         return done.stdout
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        """What Dagster's page asks and is told."""
+        url = f"http://127.0.0.1:{self.settings.dagster_port}/graphql"
+        answer = httpx.post(url, json={"query": query, "variables": variables}, timeout=60).json()
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
 
     def recommend(self, user_id: str, **fields: Any) -> dict[str, Any]:
         """A recommendation that must succeed."""
@@ -78,6 +96,7 @@ def running_system(folder: Path, **settings_values: str) -> Iterator[System]:
     environment |= {f"CASCADE_{name.upper()}": value for name, value in values.items()}
     # What is tested is what is answered, on machines that other work may keep busy. What is down is noticed at once.
     environment |= {f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "10000" for stage in STAGES}
+    environment |= HURRIED
     environment |= {f"CASCADE_{name}_ACCESS_LOG": "true" for name in ("RETRIEVAL", "FILTER", "RANKER")}
     environment["CASCADE_GATEWAY_ADMIN_KEY"] = ADMIN_KEY
     settings = Settings(_env_file=None, **values)

@@ -10,21 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from cascade.settings import Settings
 from cascade.store import ModelStore
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def graphql(system: Any, query: str, **variables: Any) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{system.settings.dagster_port}/graphql"
-    answer = httpx.post(url, json={"query": query, "variables": variables}, timeout=60).json()
-    assert "errors" not in answer, answer["errors"]
-    data: dict[str, Any] = answer["data"]
-    return data
 
 
 def run_build(environment: dict[str, str]) -> str:
@@ -36,8 +27,7 @@ def run_build(environment: dict[str, str]) -> str:
 
 
 def test_dagster_shows_every_asset_with_metadata_and_passed_checks(system: Any) -> None:
-    nodes = graphql(
-        system,
+    nodes = system.graphql(
         """{ assetNodes { assetKey { path } groupName description partitionKeys jobNames
             assetMaterializations(limit: 1) { metadataEntries { label __typename } }
             assetChecksOrError { ... on AssetChecks { checks { name executionForLatestMaterialization {
@@ -100,8 +90,8 @@ def test_job_runs_from_the_page(system: Any) -> None:
     mutation = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
         __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
     assets = [{"path": [name]} for name in ("interactions", "popularity", "gateway_bundle")]
-    launched = graphql(
-        system, mutation, params={"assetSelection": assets, "partitionNames": days, "title": "end to end"}
+    launched = system.graphql(
+        mutation, params={"assetSelection": assets, "partitionNames": days, "title": "end to end"}
     )["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
 
@@ -110,8 +100,7 @@ def test_job_runs_from_the_page(system: Any) -> None:
     while status not in ("COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED"):
         assert time.monotonic() < deadline, status
         time.sleep(1)
-        status = graphql(
-            system,
+        status = system.graphql(
             "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }",
             id=launched["backfillId"],
         )["partitionBackfillOrError"]["status"]

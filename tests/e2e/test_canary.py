@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 import redis
 import torch
@@ -16,44 +15,19 @@ from cascade.online.keys import IMPRESSIONS
 from cascade.store import ModelStore, canary, release
 from cascade.store.artifacts import RankerArtifacts
 from services.gateway.tracks import Draw
+from tests.e2e.canaries import answers, eventually, metrics, share_is, tracks, versions_of
+from tests.e2e.candidates import write_another
 
 USERS = [f"canary-{number}" for number in range(60)]
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def write_ranker(store: ModelStore, change: Callable[[RankerArtifacts], None]) -> str:
-    """A version that differs from the stable one by `change`; returns it."""
-    stable = store.bundle("ranker", "stable")
-    parts = RankerArtifacts.load(stable.path)
-    with torch.no_grad():
-        change(parts)
-    return store.write(
-        "ranker",
-        parts.save,
-        training_days=stable.manifest.training_days,
-        parent=stable.version,
-        lineage=stable.manifest.lineage,
-    ).version
-
-
-def louder(parts: RankerArtifacts) -> None:
-    for parameter in parts.dlrm.parameters():
-        parameter.mul_(1.02)
-
-
-def fails_on_known_devices(parts: RankerArtifacts) -> None:
+def fails_on_known_devices(parts: RankerArtifacts) -> RankerArtifacts:
     """It loads and warms up, and gives no number for a visitor whose device is known."""
-    parts.dlrm.embed.tables[-1].weight[1:] = float("nan")
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> float:
-    """Seconds until the condition held."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within_s
-        time.sleep(0.05)
-    return time.monotonic() - began
+    with torch.no_grad():
+        parts.dlrm.embed.tables[-1].weight[1:] = float("nan")
+    return parts
 
 
 @pytest.fixture
@@ -66,42 +40,9 @@ def store(system: Any) -> Iterator[ModelStore]:
         canary.abort(store, "ranker", "the test is over")
 
 
-def ranker_versions(system: Any) -> dict[str, str]:
-    answer = httpx.get(f"http://127.0.0.1:{system.settings.ranker_port}/readyz", timeout=10)
-    versions: dict[str, str] = answer.json()["versions"]
-    return versions
-
-
-def metrics(system: Any, port: str = "gateway_port") -> str:
-    return httpx.get(f"http://127.0.0.1:{getattr(system.settings, port)}/metrics", timeout=10).text
-
-
 def count(text: str, series: str) -> float:
     """The value of a series on a page of metrics; 0 where it is not there."""
     return next((float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{series} ")), 0.0)
-
-
-def share_is(system: Any, percent: float) -> Callable[[], bool]:
-    return lambda: f'cascade_canary_percent{{service="ranker"}} {percent}' in metrics(system)
-
-
-def answers(
-    system: Any, users: list[str], headers: dict[str, str] | None = None, **fields: Any
-) -> list[dict[str, Any]]:
-    """One answer a user, none of them degraded."""
-    found = []
-    for user_id in users:
-        body = {"user_id": user_id, "k": 5, **fields}
-        answer = system.http.post("/v1/recommendations", json=body, headers=headers or {})
-        assert answer.status_code == 200, answer.text
-        content = answer.json()
-        assert content["degraded"] == []
-        found.append(content)
-    return found
-
-
-def tracks(found: list[dict[str, Any]]) -> list[str]:
-    return [answer["versions"]["ranker"]["track"] for answer in found]
 
 
 def impressions_of(system: Any, request_ids: set[str]) -> list[dict[str, Any]]:
@@ -120,17 +61,17 @@ def impressions_of(system: Any, request_ids: set[str]) -> list[dict[str, Any]]:
 
 def test_half_of_the_users_get_a_canary_and_stay_until_it_is_aborted(system: Any, store: ModelStore) -> None:
     stable = str(store.alias("ranker", "stable"))
-    version = write_ranker(store, louder)
+    version = write_another(store, "ranker")
     started = canary.start(store, "ranker", version, 50)
-    eventually(lambda: ranker_versions(system) == {"stable": stable, "canary": version})
-    eventually(share_is(system, 50.0))
+    eventually(lambda: versions_of(system) == {"stable": stable, "canary": version})
+    eventually(share_is(50.0, system.settings.gateway_port))
 
     drawn = Draw("ranker", started)
     expected = ["canary" if drawn.has(user_id) else "stable" for user_id in USERS]
     assert 15 < expected.count("canary") < 45
-    first = answers(system, USERS)
+    first = answers(system.http, USERS)
     assert tracks(first) == expected
-    assert tracks(answers(system, USERS)) == expected
+    assert tracks(answers(system.http, USERS)) == expected
     for answer, track in zip(first, expected, strict=True):
         assert answer["versions"]["ranker"]["version"] == (version if track == "canary" else stable)
         assert answer["versions"]["retrieval"]["track"] == "stable"
@@ -142,9 +83,9 @@ def test_half_of_the_users_get_a_canary_and_stay_until_it_is_aborted(system: Any
         assert shown["versions"]["ranker"] == (version if track == "canary" else stable)
         assert "forced" not in shown
 
-    forced = answers(system, USERS[:4], {"X-Cascade-Track": "ranker=canary"})
+    forced = answers(system.http, USERS[:4], {"X-Cascade-Track": "ranker=canary"})
     assert set(tracks(forced)) == {"canary"}
-    assert set(tracks(answers(system, USERS[:4], {"X-Cascade-Track": "ranker=stable"}))) == {"stable"}
+    assert set(tracks(answers(system.http, USERS[:4], {"X-Cascade-Track": "ranker=stable"}))) == {"stable"}
     assert {one["forced"][0] for one in impressions_of(system, {one["request_id"] for one in forced})} == {"ranker"}
     refused = system.http.post("/v1/recommendations", json={"user_id": "u"}, headers={"X-Cascade-Track": "ranker=best"})
     assert refused.status_code == 400
@@ -152,7 +93,7 @@ def test_half_of_the_users_get_a_canary_and_stay_until_it_is_aborted(system: Any
 
     asked = 2 * expected.count("canary") + 4
     labels = f'service="ranker",track="canary",version="{version}"'
-    at_gateway, at_ranker = metrics(system), metrics(system, "ranker_port")
+    at_gateway, at_ranker = metrics(system.settings.gateway_port), metrics(system.settings.ranker_port)
     assert count(at_gateway, f'cascade_track_requests_total{{outcome="ok",{labels}}}') == asked
     assert count(at_gateway, f"cascade_track_seconds_count{{{labels}}}") == asked
     assert count(at_gateway, f"cascade_track_answers_total{{{labels}}}") == asked
@@ -161,50 +102,51 @@ def test_half_of_the_users_get_a_canary_and_stay_until_it_is_aborted(system: Any
     assert f'cascade_bundle_info{{service="ranker",track="canary",version="{version}"}} 1.0' in at_ranker
 
     canary.abort(store, "ranker", "the test has seen enough")
-    assert eventually(share_is(system, 0.0)) < 10
-    assert set(tracks(answers(system, USERS))) == {"stable"}
-    eventually(lambda: ranker_versions(system) == {"stable": stable})
+    assert eventually(share_is(0.0, system.settings.gateway_port)) < 10
+    assert set(tracks(answers(system.http, USERS))) == {"stable"}
+    eventually(lambda: versions_of(system) == {"stable": stable})
     assert 'track="canary"' not in "".join(
-        line for line in metrics(system, "ranker_port").splitlines() if line.startswith("cascade_bundle_info{")
+        line for line in metrics(system.settings.ranker_port).splitlines() if line.startswith("cascade_bundle_info{")
     )
     # Nobody has to know: asked for a canary that is gone, stable answers and says so.
-    assert set(tracks(answers(system, USERS[:4], {"X-Cascade-Track": "ranker=canary"}))) == {"stable"}
+    assert set(tracks(answers(system.http, USERS[:4], {"X-Cascade-Track": "ranker=canary"}))) == {"stable"}
 
 
 def test_no_visitor_pays_for_a_canary_that_fails(system: Any, store: ModelStore) -> None:
-    version = write_ranker(store, fails_on_known_devices)
+    version = write_another(store, "ranker", fails_on_known_devices)
     canary.start(store, "ranker", version, 100)
-    eventually(lambda: ranker_versions(system).get("canary") == version)
-    eventually(share_is(system, 100.0))
-    assert set(tracks(answers(system, USERS[:10]))) == {"canary"}  # no device: it answers
-    fallen = answers(system, USERS[:10], device_type="mobile")
+    eventually(lambda: versions_of(system).get("canary") == version)
+    eventually(share_is(100.0, system.settings.gateway_port))
+    assert set(tracks(answers(system.http, USERS[:10]))) == {"canary"}  # no device: it answers
+    fallen = answers(system.http, USERS[:10], device_type="mobile")
     assert set(tracks(fallen)) == {"stable"}
     assert all(len(answer["items"]) == 5 for answer in fallen)
     for shown in impressions_of(system, {answer["request_id"] for answer in fallen}):
         assert (shown["assigned"]["ranker"], shown["tracks"]["ranker"]) == ("canary", "stable")
 
     labels = f'service="ranker",track="canary",version="{version}"'
-    text = metrics(system)
+    text = metrics(system.settings.gateway_port)
     assert count(text, f'cascade_track_requests_total{{outcome="error",{labels}}}') == 10
     assert count(text, f'cascade_track_fallbacks_total{{reason="error",{labels}}}') == 10
-    assert count(metrics(system, "ranker_port"), f'cascade_bundle_requests_total{{outcome="error",{labels}}}') == 10
+    at_ranker = metrics(system.settings.ranker_port)
+    assert count(at_ranker, f'cascade_bundle_requests_total{{outcome="error",{labels}}}') == 10
 
 
 def test_a_promoted_canary_is_stable_for_all(system: Any, store: ModelStore) -> None:
     stable = str(store.alias("ranker", "stable"))
-    version = write_ranker(store, louder)
+    version = write_another(store, "ranker")
     canary.start(store, "ranker", version, 100)
-    eventually(lambda: ranker_versions(system).get("canary") == version)
-    eventually(share_is(system, 100.0))
-    assert set(tracks(answers(system, USERS[:5]))) == {"canary"}
+    eventually(lambda: versions_of(system).get("canary") == version)
+    eventually(share_is(100.0, system.settings.gateway_port))
+    assert set(tracks(answers(system.http, USERS[:5]))) == {"canary"}
     canary.promote(store, "ranker")
     try:
-        eventually(lambda: ranker_versions(system) == {"stable": version})
-        eventually(share_is(system, 0.0))
-        found = answers(system, USERS[:5])
+        eventually(lambda: versions_of(system) == {"stable": version})
+        eventually(share_is(0.0, system.settings.gateway_port))
+        found = answers(system.http, USERS[:5])
         assert {(one["versions"]["ranker"]["track"], one["versions"]["ranker"]["version"]) for one in found} == {
             ("stable", version)
         }
     finally:
         release.rollback(store, "ranker")
-    eventually(lambda: ranker_versions(system) == {"stable": stable})
+    eventually(lambda: versions_of(system) == {"stable": stable})

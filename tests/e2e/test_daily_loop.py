@@ -7,7 +7,6 @@ import time
 from datetime import date
 from typing import Any
 
-import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -43,14 +42,6 @@ def store(system: Any) -> ModelStore:
     return ModelStore(system.settings.model_store_url)
 
 
-def graphql(system: Any, query: str, **variables: Any) -> dict[str, Any]:
-    url = f"http://127.0.0.1:{system.settings.dagster_port}/graphql"
-    answer = httpx.post(url, json={"query": query, "variables": variables}, timeout=60).json()
-    assert "errors" not in answer, answer["errors"]
-    data: dict[str, Any] = answer["data"]
-    return data
-
-
 def run_here(settings: Settings, job: str, day: str | None = None) -> Any:
     """A job as Dagster runs it, in this process: a test may give it other settings than the page has."""
     from orchestration.build import prepare_instance
@@ -78,8 +69,7 @@ def test_three_days_from_the_page_run_in_order_each_from_the_one_before(system: 
     base = {service: store.alias(service, "stable") for service in ("retrieval", "ranker")}
     mutation = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
         __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
-    launched = graphql(
-        system,
+    launched = system.graphql(
         mutation,
         params={
             "assetSelection": [{"path": [name]} for name in DAILY],
@@ -93,14 +83,12 @@ def test_three_days_from_the_page_run_in_order_each_from_the_one_before(system: 
     while not status.startswith(("COMPLETED", "FAILED")):
         assert time.monotonic() < deadline, status
         time.sleep(1)
-        status = graphql(
-            system,
+        status = system.graphql(
             "query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }",
             id=launched["backfillId"],
         )["partitionBackfillOrError"]["status"]
 
-    made = graphql(
-        system,
+    made = system.graphql(
         """{ assetNodes { assetKey { path } assetMaterializations { partition timestamp
             metadataEntries { label ... on TextMetadataEntry { text } } } } }""",
     )["assetNodes"]

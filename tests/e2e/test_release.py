@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
-import torch
 
 from cascade.store import ModelStore
-from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
+from cascade.store.artifacts import RetrievalArtifacts
+from tests.e2e.candidates import MAKE, write_another
 
 RATE = 50
 """Requests a second."""
@@ -82,47 +82,6 @@ class Load:
             self.answers.append(Answer(sent, time.monotonic(), answer.status_code, answer.json()))
         except (httpx.HTTPError, ValueError) as error:
             self.answers.append(Answer(sent, time.monotonic(), 0, {}, repr(error)))
-
-
-def louder(module: torch.nn.Module) -> None:
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.mul_(1.01)
-
-
-def another_ranker(bundle: RankerArtifacts) -> RankerArtifacts:
-    louder(bundle.dlrm)
-    return bundle
-
-
-def another_retrieval(bundle: RetrievalArtifacts) -> RetrievalArtifacts:
-    louder(bundle.query_tower)
-    return bundle
-
-
-def another_gateway(bundle: GatewayArtifacts) -> GatewayArtifacts:
-    return replace(bundle, popularity=replace(bundle.popularity, global_=bundle.popularity.global_[1:]))
-
-
-MAKE: dict[str, tuple[Any, Callable[[Any], Any]]] = {
-    "ranker": (RankerArtifacts, another_ranker),
-    "retrieval": (RetrievalArtifacts, another_retrieval),
-    "gateway": (GatewayArtifacts, another_gateway),
-}
-
-
-def write_another(store: ModelStore, service: str) -> str:
-    """A version that differs from the stable one and is as good; returns it."""
-    kind, change = MAKE[service]
-    stable = store.bundle(service, "stable")
-    parts = change(kind.load(stable.path))
-    return store.write(
-        service,
-        parts.save,
-        training_days=stable.manifest.training_days,
-        parent=stable.version,
-        lineage=stable.manifest.lineage,
-    ).version
 
 
 def test_promotions_and_rollbacks_under_load_cost_no_visitor_anything(system: Any, known_user: str) -> None:

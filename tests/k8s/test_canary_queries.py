@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -60,3 +61,20 @@ def test_the_steps_are_the_judges(rendered: Any) -> None:
         if "setWeight" in step
     ]
     assert weights == list(Policy().steps)
+
+
+def test_the_dashboard_shows_of_tracks_what_the_judge_counts(rendered: Any) -> None:
+    page = rendered.one("ConfigMap", "cascade-dashboard")["data"]["cascade-dashboard.json"]
+    shown = [target["expr"] for panel in json.loads(page)["panels"] for target in panel["targets"]]
+    asked = queries.MODEL
+    for part, whole in ((asked.failed, asked.calls), (asked.degraded, asked.lists)):
+        sums = [f"sum by (service, track) (rate({_spelled(one)}[1m]))" for one in (part, whole)]
+        assert " / ".join(sums) in shown
+    by_track = f"sum by (le, service, track) (rate({_spelled(asked.buckets)}[1m]))"
+    assert f"histogram_quantile(0.99, {by_track})" in shown
+    assert any("cascade_canary_percent" in expression for expression in shown)
+
+
+def _spelled(question: queries.Question) -> str:
+    """Of both tracks."""
+    return question.selector(()).removesuffix("{}")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cascade.store.canary import CANARIED
+
 SERVICES = ("gateway", "retrieval", "filter", "ranker", "features")
 BEHIND_THE_GATEWAY = ("retrieval", "filter", "ranker")
 K8S = Path(__file__).parents[2] / "k8s"
@@ -31,6 +33,19 @@ def test_every_container_has_requests_and_limits(rendered: Any) -> None:
     ]
 
     assert without == []
+
+
+def test_replicas_have_room_for_a_canary_and_the_version_being_loaded(rendered: Any) -> None:
+    """The request is for one bundle; up to three are held at once."""
+    found = {}
+    for name, _, container in rendered.containers():
+        if name in CANARIED:
+            asked, limit = (container["resources"][bound]["memory"] for bound in ("requests", "limits"))
+            assert {asked[-2:], limit[-2:]} == {"Gi"}
+            found[name] = int(limit[:-2]) / int(asked[:-2])
+
+    assert set(found) == set(CANARIED)
+    assert min(found.values()) >= 3
 
 
 def test_every_container_has_three_probes(rendered: Any) -> None:

@@ -178,7 +178,7 @@ def test_every_fault_that_must_wake_somebody_has_an_alert(rendered: Any) -> None
     (rules,) = rendered.of("PrometheusRule").values()
     alerts = {rule["alert"]: rule for group in rules["spec"]["groups"] for rule in group["rules"]}
 
-    wanted = {"Errors", "ListsSlow", "QueueWait", "StreamLag", "BundleStale", "Degraded"}
+    wanted = {"Errors", "ListsSlow", "QueueWait", "StreamLag", "BundleStale", "Degraded", "CanaryUnread"}
     assert {f"Cascade{name}" for name in wanted} <= set(alerts)
     assert all(rule["annotations"]["summary"] and rule["labels"]["severity"] for rule in alerts.values())
 

@@ -81,6 +81,7 @@ class Gateway:
 
     dependencies: by name, tells `ready`, `not ready` or `down`
     lists, clicks: bounds on recommendations and interactions in hand
+    track_header: whether a request may name its tracks itself
     users, why, models, live, streams: what the storefront looks at, and the streams that tell it of changes
     """
 
@@ -92,6 +93,7 @@ class Gateway:
     dependencies: Mapping[str, StateProbe]
     lists: ConcurrencyLimit
     clicks: ConcurrencyLimit
+    track_header: bool
     users: Users
     why: Why
     models: Models
@@ -195,6 +197,7 @@ async def open_gateway(
         # Nobody queues here: what waits behind the bound would be answered too late to be shown.
         lists=ConcurrencyLimit(settings.max_in_flight, 0, metrics),
         clicks=ConcurrencyLimit(settings.max_in_flight, 0),
+        track_header=settings.track_header,
         users=Users(KnownUsers(redis), features, interactions),
         why=Why(ports.retriever, AttributionClient(clients["ranker"]), interactions),
         models=Models(store, {BUNDLE: holder.refresh}),

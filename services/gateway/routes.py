@@ -49,10 +49,11 @@ async def recommend(body: RecommendationRequest, request: Request) -> Response:
     is treated as such. `degraded` names stages that were down or late; the list is there all the same. `explain` adds
     every candidate's way through the stages.
 
-    The header `X-Cascade-Track: ranker=canary, retrieval=stable` asks for a track of a service, for this request alone.
+    The header `X-Cascade-Track: ranker=canary, retrieval=stable` asks for a track of a service, for this request alone;
+    a gateway whose requests come from the internet may pay it no heed.
     """
     gateway = gateway_of(request)
-    forced = forced_tracks(request.scope["headers"])
+    forced = forced_tracks(request.scope["headers"]) if gateway.track_header else None
     shop = gateway.shop()
     recommender = shop.explainer if body.explain else shop.recommender
     async with gateway.lists.slot():

@@ -76,6 +76,9 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     canary_time_share: float = Field(
         0.5, gt=0, lt=1, description="part of its stage's time that a canary may take; the rest is left to ask stable"
     )
+    track_header: bool = Field(
+        True, description="a request may name its tracks in X-Cascade-Track; off where it comes from the internet"
+    )
     clock_skew_s: int = Field(3600, ge=0, description="how far in the future an interaction's timestamp may lie")
 
     impressions_queue: int = Field(2000, ge=1, description="lists shown that may wait to be logged; beyond it shed")

@@ -288,6 +288,12 @@ def test_visitors_reach_the_public_api_alone(rendered: Any) -> None:
             assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
 
 
+def test_visitors_from_the_internet_do_not_choose_their_tracks(rendered: Any) -> None:
+    public = bool(rendered.of("Ingress"))
+
+    assert (rendered.settings("gateway").get("CASCADE_GATEWAY_TRACK_HEADER") == "false") == public
+
+
 def test_secrets_that_are_read_are_there(rendered: Any) -> None:
     external = [found["spec"] for found in rendered.of("ExternalSecret").values()]
     keys = {spec["target"]["name"]: {data["secretKey"] for data in spec["data"]} for spec in external}

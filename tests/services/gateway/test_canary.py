@@ -107,6 +107,18 @@ async def test_the_header_has_its_way_for_one_request(
         assert set((await tracks_of(client, USERS[:3])).values()) == {"canary"}
 
 
+@pytest.mark.parametrize("value", ["ranker=canary", "ranker=canary, retrieval=canary", "no track at all"])
+async def test_the_header_means_nothing_where_it_is_off(
+    model_store: ModelStore, versions: list[str], open_gateway: Any, stages: Any, value: str
+) -> None:
+    canary.start(model_store, "ranker", versions[1], 50)
+    async with open_gateway(track_header=False) as client:
+        drawn = await tracks_of(client, USERS)
+        assert set(drawn.values()) == {"stable", "canary"}
+        assert await tracks_of(client, USERS, **{"x-cascade-track": value}) == drawn
+    assert {request.track for request in stages.retrievals} == {"stable"}
+
+
 @pytest.mark.parametrize(
     "value", ["", "canary", "gateway=canary", "ranker=canary; retrieval=stable", "ranker=ca\xf1ary"]
 )

@@ -12,10 +12,10 @@ from cascade.store import ModelStore
 from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
 
 
-def louder(module: torch.nn.Module) -> None:
+def louder(module: torch.nn.Module, factor: float = 1.01) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.mul_(1.01)
+            parameter.mul_(factor)
 
 
 def another_ranker(bundle: RankerArtifacts) -> RankerArtifacts:

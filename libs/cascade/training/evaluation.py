@@ -197,6 +197,8 @@ class _Run:
         users = self.ranker.user_transform.transform(asked.table)
         context = self.ranker.context_transform.transform(asked.table)
         for group in GROUPS:
+            if group.history and self.retrieval.query_tower.config.mode != "session":
+                continue  # nobody reads it
             if is_inert(group, self.ranker.items, users, context, self.ranker.user_transform):
                 continue  # the folder has none of it
             tell(f"without {group.name}")

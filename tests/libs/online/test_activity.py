@@ -89,7 +89,9 @@ async def test_who_likes_nothing_any_more_has_no_top_category(
     activity.refresh(client, ["u"], CATEGORY.get)
     client.lpush(keys.recent("u"), RecentItem(NOON + 1, "not_interested", "a1").encode())
     assert activity.refresh(client, ["u"], CATEGORY.get) == {"u": Activity(None, NOON + 1)}
-    assert await features.get("u") is None
+    found = await features.get("u")
+    assert found is not None
+    assert (found.top_category, len(found.recent)) == (None, 2)
     await features.close()
 
 

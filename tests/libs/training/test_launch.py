@@ -169,7 +169,9 @@ def test_an_error_of_training_comes_back_as_itself(make_world) -> None:
 def test_the_handlers_of_signals_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The launcher takes them; a Ctrl-C must be what it was, during a training and after it."""
     assert threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGINT)
+    # As in a terminal: a process started in the background ignores the signal.
+    before = signal.default_int_handler
+    outside = signal.signal(signal.SIGINT, before)
 
     def interrupted(*_: object):
         def launched(*_: object) -> None:
@@ -182,9 +184,12 @@ def test_the_handlers_of_signals_are_put_back(monkeypatch: pytest.MonkeyPatch) -
         raise launch.SignalException("stopped", signal.Signals(number))
 
     monkeypatch.setattr(launch, "elastic_launch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        together(fails, 2, Dlrm, "raises", device="cpu", checkpoint_dir=None, progress=None)
-    assert signal.getsignal(signal.SIGINT) == before
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            together(fails, 2, Dlrm, "raises", device="cpu", checkpoint_dir=None, progress=None)
+        assert signal.getsignal(signal.SIGINT) == before
+    finally:
+        signal.signal(signal.SIGINT, outside)
 
 
 def test_how_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,7 @@ class Visitors:
         self._shop = shop
         self._known = list(known)
         self._rate = rate
+        self._seed = seed
         self._random = random.Random(seed)  # noqa: S311  (which visitors come is no secret)
         self._rng = np.random.default_rng(seed)
         self._items: list[str] = shop.catalog.table.column("item_id").to_pylist()
@@ -102,7 +103,7 @@ class Visitors:
 
     async def _visit(self, client: httpx.AsyncClient, number: int) -> None:
         known = self._random.random() < _KNOWN
-        user = self._known[number % len(self._known)] if known else f"visitor-{number}"
+        user = self._known[number % len(self._known)] if known else f"visitor-{self._seed}-{number}"
         url, sent, began = self._urls[number % len(self._urls)], time.time(), time.perf_counter()
         body = {"user_id": user, "k": _K, "device_type": "mobile", "timestamp": NOON}
         try:
@@ -198,7 +199,14 @@ class CanaryShop:
 
     def tried(self, version: str, rate: float) -> Course:
         """Start it as the canary while visitors come, judge it, and see the gateways let go of it."""
-        visitors = Visitors([gateway.url for gateway in self.gateways], self._shop, self.users, rate)
+        # Others than before: who comes again finds what he wanted filtered out, and clicks on nothing.
+        visitors = Visitors(
+            [gateway.url for gateway in self.gateways],
+            self._shop,
+            self.users,
+            rate,
+            seed=len(self.store.versions(SERVICE)),
+        )
         with redis.Redis.from_url(self._redis_url) as client:
             first = client.time()[0]
             with visitors.coming():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,17 @@ def faults_of(page: Any) -> list[str]:
     """What is wrong with a page as it stands, in sentences."""
     found: list[str] = page.evaluate(_FAULTS.read_text())
     return found
+
+
+def serious(page: Any) -> list[str]:
+    """What axe-core finds that keeps somebody out; nothing where its package is not installed."""
+    if importlib.util.find_spec("axe_playwright_python") is None:
+        return []
+    from axe_playwright_python.sync_playwright import Axe
+
+    told = Axe().run(page).response
+    assert len(told["passes"]) > 10
+    return [f"{one['id']}: {one['help']}" for one in told["violations"] if one["impact"] in ("serious", "critical")]
 
 
 def keep_picture(page: Any, name: str, *, of: str | None = None, whole: bool = False) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from cascade.store import ModelStore
+from cascade.store import canary as canaries
 from cascade.store.artifacts import GatewayArtifacts
-from tests.e2e.browser import ARTIFACTS, WAYS, browser_path, faults_of, keep_picture
+from tests.e2e.browser import ARTIFACTS, WAYS, browser_path, faults_of, keep_picture, serious
+from tests.e2e.candidates import write_another
 
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[dev]'")
 pytestmark = [
@@ -29,7 +31,6 @@ pytestmark = [
 PATIENCE_MS = 60_000
 Open = Callable[..., Any]
 _SHOWS = "id => [...document.querySelectorAll('#for-you article')].some((one) => one.dataset.item === id)"
-SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
@@ -413,6 +414,45 @@ def test_models_are_listed(open_page: Open, way: str, system: Any) -> None:
     keep_picture(page, f"models-{way}", whole=True)
 
 
+@pytest.fixture
+def canary(system: Any) -> Iterator[str]:
+    """A version of the ranker that half of the users get; ended and removed afterwards."""
+    store = ModelStore(system.settings.model_store_url)
+    version = write_another(store, "ranker")
+    told = system.cascade("canary", "start", "ranker", version, "--no-judge")
+    assert "50 % of the users" in told
+    yield version
+    canaries.abort(store, "ranker", "the test is over")
+    store.remove("ranker", version)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_canary_is_shown_until_it_is_taken_back(open_page: Open, way: str, system: Any, canary: str) -> None:
+    page = open_page("/storefront/models", way)
+    shown = page.locator("[data-service=ranker] [data-canary=running]")
+    shown.wait_for()
+    text = shown.inner_text()
+    assert canary in text
+    assert "50 %, step 1" in text
+    assert re.search(r"Since\s+\d+ \w+ \d{4}", text)
+    assert "none yet; nobody judges it" in text
+    assert page.locator("[data-canary] progress").get_attribute("value") == "50"
+    assert page.locator("[data-canary]").count() == 1
+    assert faults_of(page) == []
+    assert serious(page) == []
+    keep_picture(page, f"canary-{way}", of="[data-service=ranker]")
+
+    system.cascade("canary", "abort", "ranker", "--reason", "the pictures are wrong")
+    page.reload()
+    ended = page.locator("[data-service=ranker] [data-canary=aborted]")
+    ended.wait_for()
+    assert "Last canary" in ended.inner_text()
+    assert "the pictures are wrong" in ended.inner_text()
+    assert page.locator("[data-canary] progress").count() == 0
+    assert serious(page) == []
+    keep_picture(page, f"canary-ended-{way}", of="[data-service=ranker]")
+
+
 def test_a_version_is_promoted_and_rolled_back(open_page: Open, system: Any, admin_key: str) -> None:
     store = ModelStore(system.settings.model_store_url)
     stable, previous = store.alias("gateway", "stable"), store.alias("gateway", "previous")
@@ -446,26 +486,19 @@ def test_a_version_is_promoted_and_rolled_back(open_page: Open, system: Any, adm
 )
 @pytest.mark.parametrize("way", WAYS)
 def test_axe_finds_nothing_serious(open_shop: Open, open_page: Open, way: str) -> None:
-    def findings(page: Any) -> list[str]:
-        from axe_playwright_python.sync_playwright import Axe
-
-        told = Axe().run(page).response
-        assert len(told["passes"]) > 10
-        return [f"{one['id']}: {one['help']}" for one in told["violations"] if one["impact"] in SERIOUS]
-
     page = open_shop(f"axe-{uuid.uuid4().hex[:8]}", way)
     page.click("#trace-toggle")
     page.wait_for_selector("#trace .funnel")
     page.locator("#for-you article button[data-event=click]").first.click()
     page.wait_for_selector("#change .compare")
-    assert findings(page) == []
+    assert serious(page) == []
     page.locator("#for-you article").first.get_by_role("button", name="Why?").click()
     page.wait_for_selector("dialog .parts")
-    assert findings(page) == []
+    assert serious(page) == []
     for path, ready in (("/storefront/models", "table"), ("/storefront/live", "svg.lines")):
         page = open_page(path, way)
         page.wait_for_selector(ready)
-        assert findings(page) == []
+        assert serious(page) == []
 
 
 def _items(number: int) -> str:

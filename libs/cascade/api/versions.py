@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -43,12 +43,41 @@ class ModelVersion(Message):
     fault: str | None = None
 
 
+class CanaryStatus(Message):
+    """The last canary of a service, running or ended.
+
+    percent: share of the users who get it, 0 to 100; 0 once it has ended
+    step: how often the share was set, from 1
+    started, changed: when it began, and when its share was set last or it ended
+    reason: why it was aborted; verdict: what its judge said in the end; both empty while it runs
+    judged: when its judge looked last; null where none has
+    evidence: what its judge counted in this step, a sentence a signal; trouble: why the last look saw nothing
+    """
+
+    version: str
+    percent: float
+    step: int
+    state: Literal["running", "promoted", "aborted"]
+    started: dt.datetime
+    changed: dt.datetime
+    reason: str = ""
+    verdict: str = ""
+    judged: dt.datetime | None = None
+    evidence: list[str] = Field(default_factory=list)
+    trouble: str = ""
+
+
 class ServiceModels(Message):
-    """The versions of one service, the newest first."""
+    """The versions of one service, the newest first, and its last canary; null where there never was one.
+
+    canary_fault: why what the store says of the canary cannot be read
+    """
 
     service: str
     aliases: dict[str, str]
     versions: list[ModelVersion]
+    canary: CanaryStatus | None = None
+    canary_fault: str | None = None
 
 
 class ModelsResponse(Message):

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from cascade.api.versions import GateResult, ModelsResponse, ModelVersion, ReleaseResponse, ServiceModels
+from cascade.api.versions import (
+    CanaryStatus,
+    GateResult,
+    ModelsResponse,
+    ModelVersion,
+    ReleaseResponse,
+    ServiceModels,
+)
+from cascade.canary import record as records
 from cascade.errors import CascadeError
+from cascade.store import canary as canaries
 from cascade.store.bundles import Manifest
-from cascade.store.errors import BundleNotFound, BundleRefused
+from cascade.store.errors import BundleNotFound, BundleRefused, CanaryUnreadable
 from cascade.store.model_store import ModelStore
 from cascade.store.release import Release, promote, rollback
 
@@ -60,7 +70,21 @@ class Models:
         aliases = self._store.aliases(service)
         found = [self._version(service, version, aliases) for version in self._store.versions(service)]
         newest_first = sorted(found, key=lambda one: (one.created is not None, one.created, one.version), reverse=True)
-        return ServiceModels(service=service, aliases=aliases, versions=newest_first)
+        canary, fault = self._canary(service)
+        return ServiceModels(service=service, aliases=aliases, versions=newest_first, canary=canary, canary_fault=fault)
+
+    def _canary(self, service: str) -> tuple[CanaryStatus | None, str | None]:
+        """The service's last canary with what its judge noted, or why that cannot be read."""
+        if service not in canaries.CANARIED:
+            return None, None
+        try:
+            canary = canaries.read(self._store, service)
+        except CanaryUnreadable as error:
+            return None, str(error)
+        if canary is None:
+            return None, None
+        record = records.read(self._store, service)
+        return _status(canary, record if record is not None and record.is_of(canary) else None), None
 
     def _version(self, service: str, version: str, aliases: Mapping[str, str]) -> ModelVersion:
         names = [alias for alias, named in aliases.items() if named == version]
@@ -81,6 +105,33 @@ class Models:
             passed=gates.get("passed"),
             gates=[_gate(gate) for gate in gates.get("gates", ())],
         )
+
+
+def _status(canary: canaries.Canary, record: records.Record | None) -> CanaryStatus:
+    """record: the judge's, None where nobody has judged this canary yet."""
+    known = CanaryStatus(
+        version=canary.version,
+        percent=canary.percent,
+        step=canary.step + 1,
+        state=canary.state,
+        started=_moment(canary.started),
+        changed=_moment(canary.changed),
+        reason=canary.reason,
+    )
+    if record is None:
+        return known
+    return known.model_copy(
+        update={
+            "verdict": record.verdict,
+            "judged": _moment(record.seen),
+            "evidence": [record.sentence(signal) for signal in record.tests],
+            "trouble": record.trouble,
+        }
+    )
+
+
+def _moment(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
 def _gate(gate: Mapping[str, Any]) -> GateResult:

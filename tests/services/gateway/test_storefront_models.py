@@ -7,6 +7,9 @@ import datetime as dt
 import pytest
 from pydantic import SecretStr
 
+from cascade.canary import record as records
+from cascade.canary.policy import Policy
+from cascade.store import canary as canaries
 from cascade.store.artifacts import GatewayArtifacts
 from cascade.store.model_store import STABLE
 
@@ -97,3 +100,59 @@ async def test_a_harmed_version_is_listed_and_not_promoted(open_gateway, version
         (folder / "manifest.json").write_text("{")
         listed = (await client.get("/v1/models")).json()["services"][2]["versions"]
         assert {one["version"]: one["fault"] for one in listed}[versions[1]] in (None, "BundleCorrupt")
+
+
+@pytest.fixture
+def two_rankers(model_store):
+    """A stable version of the ranker and a newer one; what is in them matters to nobody here."""
+
+    def write(content):
+        return model_store.write(
+            "ranker", lambda folder: (folder / "model.bin").write_text(content), training_days=[dt.date(2026, 1, 6)]
+        ).version
+
+    stable, newer = write("stable"), write("newer")
+    model_store.set_alias("ranker", STABLE, stable)
+    return stable, newer
+
+
+async def test_a_canary_is_shown_with_what_its_judge_says(open_gateway, model_store, two_rankers):
+    async def shown():
+        services = {one["service"]: one for one in (await client.get("/v1/models")).json()["services"]}
+        assert services["gateway"]["canary"] is None
+        return services["ranker"]
+
+    async with open_gateway(storefront=True) as client:
+        assert (await shown())["canary"] is None
+        canaries.start(model_store, "ranker", two_rankers[1], 5, lambda: 1_768_204_800.0)
+        canaries.advance(model_store, "ranker", 25, lambda: 1_768_205_400.0)
+        found = (await shown())["canary"]
+        assert (found["version"], found["percent"], found["step"]) == (two_rankers[1], 25, 2)
+        assert (found["state"], found["verdict"], found["judged"]) == ("running", "", None)
+        assert found["started"] == "2026-01-12T08:00:00Z"
+        assert found["changed"] == "2026-01-12T08:10:00Z"
+
+        running = canaries.read(model_store, "ranker")
+        record = records.begun(running, "a judge", 1_768_205_460.0, Policy(), None)
+        records.write(model_store, "ranker", record)
+        found = (await shown())["canary"]
+        assert found["judged"] == "2026-01-12T08:11:00Z"
+        assert found["evidence"] == [record.sentence(signal) for signal in record.tests]
+        assert len(found["evidence"]) == 4
+
+        canaries.abort(model_store, "ranker", "too slow", lambda: 1_768_206_000.0)
+        found = (await shown())["canary"]
+        assert (found["state"], found["percent"], found["reason"]) == ("aborted", 0, "too slow")
+        # Another canary has another judge: what was noted of the one before is not told of it.
+        canaries.start(model_store, "ranker", two_rankers[1], 5, lambda: 1_768_207_000.0)
+        assert (await shown())["canary"]["evidence"] == []
+
+
+async def test_a_canary_that_cannot_be_read_says_so(open_gateway, model_store, two_rankers):
+    model_store.set_note("ranker", "canary.json", b"{}")
+    async with open_gateway(storefront=True) as client:
+        answer = await client.get("/v1/models")
+    ranker = answer.json()["services"][1]
+    assert ranker["canary"] is None
+    assert "remove the file" in ranker["canary_fault"]
+    assert len(ranker["versions"]) == 2

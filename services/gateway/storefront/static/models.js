@@ -1,6 +1,8 @@
-// Model versions: what serves, what they scored, what the gates said; promote and roll back with the admin key.
+// Model versions: what serves, what they scored, what the gates said, how a canary does; promote and roll back with the
+// admin key.
 
 import { get, post } from "./api.js";
+import { canary } from "./canary.js";
 import { byId, h, hidden, replace } from "./dom.js";
 import { decimal } from "./format.js";
 import { plot } from "./plot.js";
@@ -30,6 +32,7 @@ function panel(service, canChange) {
     : null;
   return h("section", { class: "panel", "aria-labelledby": id, "data-service": service.service },
     h("div", { class: "panel-head" }, h("h2", { id }, TITLES[service.service] ?? service.service), back),
+    canary(service),
     plots.length ? h("div", { class: "plots" }, plots) : null,
     service.versions.length
       ? h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Versions of ${service.service}` }, table(service, canChange))

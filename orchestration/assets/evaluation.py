@@ -20,7 +20,7 @@ from orchestration.workspace import Workspace
 if TYPE_CHECKING:
     from cascade.training.report import EvaluationReport
 
-REPORT = "evaluation.json"
+REPORT, PAGE = "evaluation.json", "evaluation.html"
 # A part of what `cascade evaluate` looks at: a build waits for it.
 ABLATION_ROWS = 200
 NEW_USER_EVENTS = (0, 3)
@@ -28,13 +28,14 @@ NEW_USER_EVENTS = (0, 3)
 
 @dg.asset(
     group_name="evaluation",
-    code_version="3",
+    code_version="4",
     deps=[two_tower, item_vectors, candidate_index, dlrm, evaluation_rows],
     metadata=reads("evaluation_rows", "seed", "event_weights"),
     kinds={"numpy"},
 )
 def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
-    """The table that `cascade evaluate` prints."""
+    """The table that `cascade evaluate` prints, and its page."""
+    from cascade.evaluation_page import catalog_map, render
     from cascade.models.dlrm import Dlrm
     from cascade.models.two_tower import TwoTower
     from cascade.training.contestants import EASE, LIGHT_BASELINES
@@ -47,9 +48,10 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
         where = ContextTransform.load(workspace.folder("context_transform"))
         towers = TwoTower.load(workspace.folder("two_tower"))
         oracle = Shop.oracle_of(settings.dataset_dir)
+        retrieval = retrieval_parts(workspace, towers.query, catalog)
         report = evaluate(
             workspace.dataset,
-            retrieval_parts(workspace, towers.query, catalog),
+            retrieval,
             RankerArtifacts(user, where, catalog.items, Dlrm.load(workspace.folder("dlrm"))),
             train_days=split.train,
             eval_days=split.evaluate,
@@ -74,8 +76,17 @@ def evaluation(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
             "cascade_ndcg_at_10": report.metric(CASCADE, "ndcg@10"),
             "ranker_auc": report.metric(CASCADE, "auc"),
         }
-        (making.folder / REPORT).write_text(json.dumps({"summary": summary, **report.to_dict()}, indent=2))
+        content = {"summary": summary, **report.to_dict()}
+        (making.folder / REPORT).write_text(json.dumps(content, indent=2))
+        about = {
+            "evaluated": "the models of this build",
+            "folder": settings.dataset_dir.resolve().name,
+            "absent": workspace.dataset.absent(),
+        }
+        points = catalog_map(workspace.dataset, catalog.items, retrieval, settings.seed)
+        (making.folder / PAGE).write_text(render({**about, **content}, points), encoding="utf-8")
         making.metadata |= summary
+        making.metadata["page"] = dg.MetadataValue.path(str(workspace.folder("evaluation") / PAGE))
         making.metadata |= {"report": dg.MetadataValue.md(report.to_markdown()), **_pictures(report)}
     return making.result()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cascade.data.contract import Dataset
+    from cascade.evaluation_page import CatalogMap
     from cascade.settings import Settings
     from cascade.training.evaluation import Scope
     from cascade.training.offline import Prepared, Progress
@@ -77,6 +78,9 @@ def evaluate(
     ] = None,
     alias: Annotated[str, typer.Option(help="Which bundles: stable, canary or previous.")] = "stable",
     out: Annotated[Path | None, typer.Option(help="Where the JSON goes. Default: <state>/evaluation.json.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the report as a page: one file with tables, plots and a map.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON instead of the tables.")] = False,
 ) -> None:
     """Measure retrieval and the whole cascade against baselines and, on a generated shop, the oracle.
@@ -84,7 +88,7 @@ def evaluate(
     On rows that no model was trained on: of the models that serve, or, with --dataset, of models trained here for it.
     Prints tables and writes the report as JSON.
 
-    Example: cascade evaluate --dataset ./my-shop --out report.json
+    Example: cascade evaluate --dataset ./my-shop --out report.json --html report.html
     """
     from cascade.training.contestants import ALL_BASELINES, LIGHT_BASELINES
     from cascade.training.evaluation import Scope
@@ -101,13 +105,14 @@ def evaluate(
     if dataset is None and parameters is not None:
         raise CommandError("--parameters is for models that are trained here; give --dataset too")
     to = _errors() if as_json else console()
+    drawn = temperature if off_policy else None
     with _status(to, "Evaluating") as tell:
         if dataset is None:
-            report, about = _of_bundles(settings, scope, alias, tell, temperature if off_policy else None)
+            report, about, catalog = _of_bundles(settings, scope, alias, tell, drawn, mapped=html is not None)
         else:
             with _prepared(dataset, settings, split, images, texts, tell) as prepared:
-                report, about = _of_dataset(
-                    prepared, parameters, settings, scope, tell, temperature if off_policy else None
+                report, about, catalog = _of_dataset(
+                    prepared, parameters, settings, scope, tell, drawn, mapped=html is not None
                 )
     content = {**about, **report.to_dict()}
     if as_json:
@@ -123,6 +128,11 @@ def evaluate(
         target = out or settings.state_dir / "evaluation.json"
         write_report(content, target)
         to.print(f"Written to {target}", soft_wrap=True)
+    if html is not None:
+        from cascade.evaluation_page import render
+
+        write_text(render({**content, "made": _now()}, catalog), html)
+        to.print(f"Page written to {html}; open it in a browser", soft_wrap=True)
 
 
 def tune(
@@ -173,9 +183,9 @@ def tune(
 
 
 def _of_bundles(
-    settings: Settings, scope: Scope, alias: str, tell: Progress, temperature: float | None
-) -> tuple[EvaluationReport, dict[str, Any]]:
-    """The models that serve, on the built dataset."""
+    settings: Settings, scope: Scope, alias: str, tell: Progress, temperature: float | None, *, mapped: bool
+) -> tuple[EvaluationReport, dict[str, Any], CatalogMap | None]:
+    """The models that serve, on the built dataset. mapped: whether the catalog's map is made too."""
     from cascade.data.contract import Dataset
     from cascade.data.generator import Shop
     from cascade.store import ModelStore
@@ -203,10 +213,24 @@ def _of_bundles(
         progress=tell,
     )
     versions = {"retrieval": retrieval.version, "ranker": ranker.version}
-    about: dict[str, Any] = {"dataset": dataset.fingerprint(), "versions": versions, "absent": dataset.absent()}
+    about: dict[str, Any] = {
+        "evaluated": f"the models that the alias {alias} names",
+        "folder": root.resolve().name,
+        "dataset": dataset.fingerprint(),
+        "versions": versions,
+        "absent": dataset.absent(),
+        "cascade": _version(),
+    }
     if temperature is not None:
         about["off_policy"] = _off_policy(dataset, stages, days, settings, temperature, tell)
-    return report, about
+    return report, about, _map(dataset, *stages, settings, tell) if mapped else None
+
+
+def _map(dataset: Dataset, retrieval: Retrieval, ranker: Ranker, settings: Settings, tell: Progress) -> CatalogMap:
+    from cascade.evaluation_page import catalog_map
+
+    tell("map of the catalog")
+    return catalog_map(dataset, ranker.items, retrieval, settings.seed)
 
 
 def _off_policy(
@@ -242,8 +266,10 @@ def _of_dataset(
     scope: Scope,
     tell: Progress,
     temperature: float | None,
-) -> tuple[EvaluationReport, dict[str, Any]]:
-    """Models trained for the folder."""
+    *,
+    mapped: bool,
+) -> tuple[EvaluationReport, dict[str, Any], CatalogMap | None]:
+    """Models trained for the folder. mapped: whether the catalog's map is made too."""
     from cascade.data.generator import Shop
     from cascade.training.evaluation import evaluate as measure
     from cascade.training.offline import train
@@ -272,7 +298,10 @@ def _of_dataset(
         for name, one in trained.reports.items()
     }
     about: dict[str, Any] = {
+        "evaluated": "models trained here for this folder",
+        "folder": prepared.dataset.root.resolve().name,
         "dataset": prepared.dataset.fingerprint(),
+        "cascade": _version(),
         "split": prepared.split,
         "query": prepared.query,
         "absent": prepared.dataset.absent(),
@@ -280,10 +309,10 @@ def _of_dataset(
         "training": trainings,
         "parameters": parameters.to_dict(),
     }
+    stages = trained.retrieval, trained.ranker
     if temperature is not None:
-        stages = trained.retrieval, trained.ranker
         about["off_policy"] = _off_policy(prepared.dataset, stages, prepared.eval_days, settings, temperature, tell)
-    return report, about
+    return report, about, _map(prepared.dataset, *stages, settings, tell) if mapped else None
 
 
 @contextmanager
@@ -359,12 +388,29 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("cascade-recommender")
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def write_report(content: dict[str, Any], path: Path) -> None:
     """Write JSON whole or not at all. Raises CommandError where the folder is not there."""
     import json
 
+    write_text(json.dumps(content, indent=2), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file whole or not at all. Raises CommandError where the folder is not there."""
     try:
         with replacing(path) as beside:
-            beside.write_text(json.dumps(content, indent=2))
+            beside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"the report cannot be written to {path}: {error.strerror}") from error

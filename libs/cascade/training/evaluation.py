@@ -29,11 +29,12 @@ from cascade.training.answers import CASCADE, NEGATIVES, ORACLE, TWO_TOWER, Answ
 from cascade.training.baselines import Met
 from cascade.training.bootstrap import REPLICATES, Bootstrap
 from cascade.training.contestants import ITEM_KNN, LIGHT_BASELINES, POPULARITY, Contestants, fit_baselines
+from cascade.training.curves import curves_of
 from cascade.training.device import torch_threads
 from cascade.training.errors import EvaluationError, TrainingInputError
 from cascade.training.measure import COMPARED, LIST, Ground, compare, measure, report_slice
 from cascade.training.questions import Questions, ask
-from cascade.training.report import Ablation, Comparison, EvaluationReport, EvaluationRow
+from cascade.training.report import Ablation, Comparison, Curves, EvaluationReport, EvaluationRow
 from cascade.training.slices import ALL, COLD, new_users, slices_of
 from cascade.training.stages import Oracle, Ranker, Retrieval
 
@@ -125,7 +126,7 @@ def evaluate(
     )
     run = _Run(retrieval, ranker, oracle, scope, seed, questions, met, contestants, dataset.items())
     with torch_threads(threads):
-        rows, comparisons = run.all_rows(tell)
+        rows, comparisons, curves = run.all_rows(tell)
         for events in scope.new_user_events:
             tell(new_users(events))
             more, leads = run.new_users(events, weights)
@@ -146,7 +147,7 @@ def evaluate(
         "baselines_skipped": contestants.skipped,
         "seed": seed,
     }
-    return EvaluationReport(tuple(rows), settings, tuple(comparisons), tuple(ablations))
+    return EvaluationReport(tuple(rows), settings, tuple(comparisons), tuple(ablations), curves)
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ class _Run:
     contestants: Contestants
     catalog: pa.Table
 
-    def all_rows(self, tell: Progress) -> tuple[list[EvaluationRow], list[Comparison]]:
-        """Every slice of the rows as they were."""
+    def all_rows(self, tell: Progress) -> tuple[list[EvaluationRow], list[Comparison], Curves]:
+        """Every slice of the rows as they were, and the curves of all of them."""
         tell(ALL)
         answers, ground = self._answers(self.questions)
         categories = dict(zip(*(self.catalog.column(n).to_pylist() for n in ("item_id", "category_l1")), strict=True))
@@ -174,7 +175,8 @@ class _Run:
             [categories.get(item) or "" for item in self.ranker.items.item_ids],
             answers[TWO_TOWER].ranked,
         )
-        return self._report(answers, ground, slices)
+        rows, comparisons = self._report(answers, ground, slices)
+        return rows, comparisons, curves_of(answers, self.questions.item, self.met.counts)
 
     def new_users(self, events: int, weights: EventWeights) -> tuple[list[EvaluationRow], list[Comparison]]:
         """All rows, asked as if each user were new."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -76,6 +76,50 @@ class Ablation:
 
 
 @dataclass(frozen=True)
+class RecallCurve:
+    """A model's recall within its first k, on all rows. k: rising, as far as its lists go."""
+
+    model: str
+    k: Sequence[int]
+    recall: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What a model's probabilities are worth, on all rows: bins of equal size in order of probability.
+
+    predicted, observed: of each bin, the mean probability and the share of clicks; count: rows in it, with negatives
+    """
+
+    model: str
+    predicted: Sequence[float]
+    observed: Sequence[float]
+    count: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Whom the first ten show, beside whom training met. Items in order of how often training met them, most first.
+
+    items: n, rising to the size of the catalog; interactions: the first n items' share of training's interactions;
+    models: by model, their share of the places in all first tens
+    """
+
+    items: Sequence[int]
+    interactions: Sequence[float]
+    models: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What is more than a number; of all rows."""
+
+    recall: tuple[RecallCurve, ...]
+    reliability: tuple[Reliability, ...]
+    exposure: Exposure
+
+
+@dataclass(frozen=True)
 class EvaluationReport:
     """All models on all slices, and how they were compared."""
 
@@ -83,6 +127,7 @@ class EvaluationReport:
     settings: Mapping[str, Any]
     comparisons: tuple[Comparison, ...] = ()
     ablations: tuple[Ablation, ...] = ()
+    curves: Curves | None = None
 
     def metric(self, model: str, name: str, slice_name: str = "all") -> float:
         """One number. Raises KeyError where the report has no such model, slice or metric."""
@@ -104,6 +149,7 @@ class EvaluationReport:
             ],
             "comparisons": [{**asdict(one), "verdict": one.verdict} for one in self.comparisons],
             "ablations": [asdict(one) for one in self.ablations],
+            **({} if self.curves is None else {"curves": asdict(self.curves)}),
         }
 
     def to_markdown(self) -> str:

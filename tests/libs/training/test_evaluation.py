@@ -93,6 +93,34 @@ def test_the_ranker_alone_is_judged_where_retrieval_found_the_item(report: Evalu
     assert report.metric(ORACLE, "oracle_top10") == 1
 
 
+def test_curves_hold_the_numbers_of_the_table(report: EvaluationReport) -> None:
+    curves = report.curves
+    for one in curves.recall:
+        assert list(one.k) == [1, 5, 10, 20]  # lists of 40
+        assert one.recall[2] == pytest.approx(report.metric(one.model, "recall@10"))
+        assert list(one.recall) == sorted(one.recall)
+    assert {one.model for one in curves.recall} == {row.model for row in report.rows}
+
+    (reliability,) = curves.reliability
+    predicted, observed, count = (
+        np.array(of) for of in (reliability.predicted, reliability.observed, reliability.count)
+    )
+    assert reliability.model == CASCADE
+    assert (count.sum(), list(predicted)) == (300 * 6, sorted(predicted))
+    error = (np.abs(predicted - observed) * count).sum() / count.sum()
+    assert error == pytest.approx(report.metric(CASCADE, "calibration_error"), abs=1e-6)
+    assert (observed * count).sum() == pytest.approx(300)
+
+    exposure = curves.exposure
+    for shares in (exposure.interactions, *exposure.models.values()):
+        assert (len(shares), list(shares)) == (len(exposure.items), sorted(shares))
+        assert shares[-1] == pytest.approx(1)
+    assert (exposure.items[0], exposure.items[-1]) == (1, report.settings["items"])
+    ten = exposure.items.index(10) if 10 in exposure.items else next(n for n, i in enumerate(exposure.items) if i >= 10)
+    assert exposure.models[POPULARITY][ten] == pytest.approx(1)  # always the ten most met
+    assert exposure.models[CASCADE][ten] < 1
+
+
 def test_each_group_of_features_is_hidden_in_turn(report: EvaluationReport, built) -> None:
     losses = {(one.group, one.model, one.metric): one.loss for one in report.ablations}
     # A tower of mode static reads no session.

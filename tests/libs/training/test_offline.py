@@ -100,10 +100,22 @@ def test_ids_and_timestamps_are_enough(bare: Path, tmp_path: Path, monkeypatch, 
     (tmp_path / "quick.json").write_text(json.dumps(QUICK))
     arguments = ["--dataset", bare, "--parameters", tmp_path / "quick.json", "--rows", 200, "--draws", 20]
     arguments += ["--ablations", 30, "--split", split]
-    out = tmp_path / "report.json"
-    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--out", str(out)])
+    out, html = tmp_path / "report.json", tmp_path / "report.html"
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--out", str(out), "--html", str(html)])
     assert result.exit_code == 0, result.output
     content = json.loads(out.read_text())
+    page = html.read_text()
+    for told in (
+        "What needs age, gender: users.parquet has none.",
+        "What needs device_type, event_type: interactions has none.",
+        "Pictures on the map: the items have none.",
+        "Colours of the map: the items have no category.",
+        "Titles on the map: the catalog has none. Item ids stand for them.",
+        "The oracle: ",
+        "models trained here for this folder",
+    ):
+        assert told in page
+    assert "data:image" not in page
     assert content["absent"]["interactions"] == ["device_type", "event_type"]
     assert content["absent"]["users.parquet"] == ["age", "gender"]
     assert content["content"] == {"images": False, "texts": False}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cascade.cli import capacity, evaluate, recommend, system
+from cascade.cli import capacity, demo, evaluate, recommend, system
 from cascade.cli.groups import SentenceGroup, lazy_group
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(system.status)
 app.command()(system.stop)
 app.command()(system.start)
 app.command()(recommend.recommend)
+app.command()(demo.demo)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.tune)
 app.command()(capacity.capacity)

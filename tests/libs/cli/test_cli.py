@@ -89,7 +89,7 @@ def gateway(monkeypatch, run):
     server.server_close()
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "stop", "start", "recommend", "evaluate", "tune"])
+@pytest.mark.parametrize("command", ["up", "down", "status", "stop", "start", "recommend", "demo", "evaluate", "tune"])
 def test_each_command_explains_itself_with_an_example(run, command):
     assert command in run("--help").output
     output = run(command, "--help").output
@@ -118,6 +118,7 @@ def test_help_imports_nothing_heavy():
         (("status",), "Cascade does not run from"),
         (("stop", "ranker"), "Cascade does not run from"),
         (("start", "ranker"), "Cascade does not run from"),
+        (("demo", "--no-pause"), "start it with `cascade up`"),
         (("recommend", "u"), "does not answer; start it with `cascade up`"),
         (("recommend", "u", "--at", "yesterday"), "'yesterday' is not a time"),
         (("up", "--shop", "no-such-folder"), "there is no folder no-such-folder"),

@@ -124,7 +124,7 @@ class CanaryChapter:
         guide.say(f"Of {VISITORS} visitors {tracks.count('canary')} get the canary, by a hash of their ids.")
         guide.look("the Models page: the canary's share, since when, and what its judge says (nobody judges it here).")
         guide.by_hand(
-            f"cascade canary start {SERVICE} {candidate.version} --no-judge",
+            f"CASCADE_CANARY_STEPS='[{PERCENT:g}, 100]' cascade canary start {SERVICE} {candidate.version} --no-judge",
             f"cascade canary status {SERVICE}",
             f"cascade canary judge {SERVICE}",
             f"{self.shop.url}/storefront/models",

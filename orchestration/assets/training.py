@@ -85,7 +85,7 @@ def evaluation_set(
 
 @dg.asset(
     group_name="training",
-    code_version="4",
+    code_version="5",
     deps=[training_set],
     metadata=reads("training_query", "two_tower_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,

@@ -18,6 +18,10 @@ from services.retrieval.histories import histories_of
 
 Query = RetrieveRequest | SimilarRequest
 
+_LIKENESS_DEPTH = 4
+"""times as many items as are wanted are looked at to find those most like an item"""
+_SMALLEST_LENGTH = 1e-12
+
 _WARM_UP = RetrieveRequest(user=UserFeatures(user_id="warm-up"), context=Context(timestamp=0))
 
 
@@ -61,8 +65,7 @@ def search(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> list[tuple[l
     answers: list[tuple[list[str], list[float]] | Exception] = [
         faults.get(row) or ModelFault("the query vector holds NaN or infinity") for row in range(len(queries))
     ]
-    # A similar item's own vector is its own best match: one more, so that k are left without it.
-    k = min(max(query.k + (_similar_to(query) is not None) for query in queries), bundle.index.count)
+    k = min(max(map(_deep, queries)), bundle.index.count)
     if len(rows) == 0 or k == 0:
         return answers if k else [faults.get(row) or ([], []) for row in range(len(queries))]
     scores, positions = bundle.index.search(vectors[rows], k)  # [R, k] each
@@ -70,12 +73,32 @@ def search(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> list[tuple[l
         query = queries[row]
         # Where an index finds fewer than k it pads with position −1 and no score.
         keep = (row_positions >= 0) & np.isfinite(row_scores)
+        found, values = row_positions[keep], row_scores[keep]
         similar_to = _similar_to(query)
         if similar_to is not None:
-            keep &= row_positions != bundle.positions[similar_to]
-        best = np.flatnonzero(keep)[: query.k]
-        answers[row] = (bundle.id_array.take(row_positions[best]).tolist(), row_scores[best].tolist())
+            found, values = _by_likeness(bundle, bundle.positions[similar_to], found)
+        answers[row] = (bundle.id_array.take(found[: query.k]).tolist(), values[: query.k].tolist())
     return answers
+
+
+def _deep(query: Query) -> int:
+    """How many to search: for items like one, more than are shown, as the index finds by the dot product."""
+    return query.k if _similar_to(query) is None else query.k * _LIKENESS_DEPTH + 1
+
+
+def _by_likeness(
+    bundle: RetrievalArtifacts, position: int, found: NDArray[np.integer]
+) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
+    """Items by their cosine to one, itself left out: int [n] and float32 [n], the most alike first."""
+    found = found[found != position]
+    if not len(found):
+        return found, np.empty(0, np.float32)
+    dims = bundle.query_tower.config.item_dims
+    vectors = np.stack([bundle.index.reconstruct(int(one)) for one in (position, *found)])[:, :dims]
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _SMALLEST_LENGTH)
+    cosines = vectors[1:] @ vectors[0]
+    order = np.argsort(-cosines, kind="stable")
+    return found[order], cosines[order]
 
 
 def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDArray[np.float32], dict[int, Exception]]:
@@ -94,7 +117,10 @@ def _vectors(bundle: RetrievalArtifacts, queries: Sequence[Query]) -> tuple[NDAr
         if position is None:
             faults[row] = UnknownItem(f"no item {similar_to!r} in the index")
         else:
-            vectors[row] = bundle.index.reconstruct(position)
+            # Its own popularity is no likeness, and that of others must not bring them up.
+            dims = bundle.query_tower.config.item_dims
+            vectors[row] = 0
+            vectors[row, :dims] = bundle.index.reconstruct(position)[:dims]
     if asked:
         vectors[user_rows] = _query_vectors(bundle, asked)
     return vectors, faults

@@ -163,7 +163,7 @@ class ItemPage(Message):
 
 
 class SimilarItem(Item):
-    """An item with its dot product in the candidate space."""
+    """An item with its cosine in the candidate space."""
 
     similarity: float
 

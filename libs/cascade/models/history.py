@@ -6,6 +6,8 @@ position sees exactly the events before it, at their age as of its own moment, t
 sequence is training over rows, and serving computes the last position alone. An item's token is made of its vector in
 the candidate space, so it carries id and content, those of items that joined later too.
 
+Beside it `HistorySum` adds what was met as it is, which takes few examples to learn.
+
 Shapes: B rows, L events of the longest history, P tokens (distinct pairs of item and event type), D the dimension of
 the candidates' vectors, H of the history's, N heads, F features of a row.
 """
@@ -150,6 +152,38 @@ class HistoryEncoder(nn.Module):
         weights = torch.softmax(torch.cat([nothing, scores], dim=1), dim=1)[:, 1:]  # [B, L, N]
         said = (torch.bmm(weights.transpose(1, 2), values) * self.parts).sum(1)  # [B, H]
         return torch.cat([said, amounts], dim=1)
+
+
+class HistorySum(nn.Module):
+    """A history as the sum of its items' vectors, mapped into the queries' space.
+
+    FISM (Kabbur et al. 2013): one half of an item-to-item matrix of low rank, the candidates' vectors being the other.
+    Each event counts by its type. The sum is divided by the root of their number: more evidence may be more certain,
+    and a long history does not drown the rest.
+    """
+
+    def __init__(self, item_dim: int, dim: int, event_types: int) -> None:
+        super().__init__()
+        self.by_type = nn.Embedding(event_types, 1)
+        self.map = nn.Linear(item_dim, dim, bias=False)
+        nn.init.ones_(self.by_type.weight)
+        nn.init.eye_(self.map.weight)
+
+    def forward(self, history: HistoryTensors) -> Tensor:
+        """Histories of B rows → float [B, D], 0 where there is none."""
+        there = history.token >= 0  # [B, L]
+        counts = there.sum(1)
+        if not len(history.vectors):
+            total = history.vectors.new_zeros(len(counts), self.map.in_features)
+            if self.training:  # a gradient of zero rather than none, as in `HistoryEncoder`
+                total = total + 0.0 * self.by_type.weight.sum()
+        else:
+            place = history.token[there]  # [E], row by row
+            weights = self.by_type(history.types).squeeze(1)[place]
+            starts = torch.cumsum(counts, 0) - counts
+            total = F.embedding_bag(place, history.vectors, starts, mode="sum", per_sample_weights=weights)
+        mapped: Tensor = self.map(total * counts.clamp_min(1).to(total.dtype).rsqrt()[:, None])
+        return mapped
 
 
 def _amounts(there: Tensor, age: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ history, H the history's dimension, N its heads.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from cascade.models.arrays import Floats, Rows, require_rows
-from cascade.models.history import AGE_EDGES, HistoryArrays, HistoryEncoder
+from cascade.models.history import AGE_EDGES, HistoryArrays, HistoryEncoder, HistorySum
 from cascade.models.two_tower import QueryTower, require_query
 
 _SMALLEST_LENGTH = np.float32(1e-12)
@@ -49,6 +50,7 @@ class NumpyQueryEncoder:
         self._layers = [_affine(layer) for layer in tower.mlp if isinstance(layer, nn.Linear)]
         self._history = None if tower.history is None else NumpyHistoryEncoder(tower.history)
         self._shortcut = None if tower.shortcut is None else _affine(tower.shortcut)[0]
+        self._sum = None if tower.sum is None else NumpyHistorySum(tower.sum)
 
     def predict(self, categorical: Rows, continuous: Floats, history: HistoryArrays | None = None) -> Floats:
         """See `QueryEncoder`."""
@@ -63,6 +65,7 @@ class NumpyQueryEncoder:
             )
             said: Floats | None = None
             if self._history is not None and history is not None:
+                history = replace(history, vectors=history.vectors[:, :, : config.item_dims])
                 said = self._history(hidden, history)
                 hidden = np.concatenate([hidden, said], axis=1)
             for number, (weight, bias) in enumerate(self._layers):
@@ -70,9 +73,14 @@ class NumpyQueryEncoder:
                 hidden += bias
             if said is not None and self._shortcut is not None:
                 hidden += said @ self._shortcut
+            if self._sum is not None and history is not None:
+                hidden += self._sum(history)
             if config.normalise:
-                lengths = np.sqrt(np.vecdot(hidden, hidden))
-                hidden /= np.maximum(lengths, _SMALLEST_LENGTH)[:, None]
+                alike = hidden[:, : config.item_dims]
+                lengths = np.sqrt(np.vecdot(alike, alike))
+                alike /= np.maximum(lengths, _SMALLEST_LENGTH)[:, None]
+            if config.item_bias:
+                hidden[:, -1] = 1
         return hidden
 
 
@@ -135,6 +143,23 @@ class NumpyHistoryEncoder:
             said[number, width] = np.log1p(np.float32(end - start)) / 4
             said[number, width + 1] = np.log1p(np.float32(ages[start:end].min())) / 10
         return said
+
+
+class NumpyHistorySum:
+    """`HistorySum` in NumPy."""
+
+    def __init__(self, module: HistorySum) -> None:
+        self._by_type = module.by_type.weight.detach().cpu().numpy()[:, 0].copy()
+        self._map = _affine(module.map)[0]  # [item dims, D]
+
+    def __call__(self, history: HistoryArrays) -> Floats:
+        """Histories of B rows → float32 [B, D]."""
+        weights = self._by_type[history.types] * history.there  # [B, L]
+        counts = np.maximum(history.there.sum(axis=1), 1).astype(np.float32)
+        total = np.matmul(weights[:, None], history.vectors)[:, 0]  # [B, item dims]
+        total /= np.sqrt(counts)[:, None]
+        mapped: Floats = total @ self._map
+        return mapped
 
 
 def _affine(layer: nn.Linear) -> tuple[Floats, Floats]:

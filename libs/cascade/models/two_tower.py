@@ -11,7 +11,7 @@ Shapes: B rows, C categorical features, F continuous features, D the dimension o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from cascade.models import files
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
 from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
-from cascade.models.history import HistoryArrays, HistoryEncoder, HistoryTensors
+from cascade.models.history import HistoryArrays, HistoryEncoder, HistorySum, HistoryTensors
 from cascade.models.layers import ContentScale, Tables, embedding_dim, mlp
 
 Mode = Literal["static", "context", "session"]
@@ -48,6 +48,11 @@ class TwoTowerConfig:
     """of both towers' vectors"""
     normalise: bool = True
     """vectors of unit length: scores are cosines, and the loss divides them by a temperature"""
+    item_bias: bool = False
+    """the last dimension of an item's vector is how much it is met by anyone, that of a query's is 1"""
+    own_vectors: bool = False
+    """an item's id adds a vector of its own past the candidate tower's network: where ids are all there is, the network
+    would have to pass them through"""
     context_cardinalities: tuple[int, ...] = ()
     """rows of each of the moment's tables; their columns follow the user's. None in mode `static`"""
     context_continuous: int = 0
@@ -56,6 +61,8 @@ class TwoTowerConfig:
     """the most interactions of a user that are read; 0: none"""
     history_event_types: int = 0
     """rows of the event types' table, the unknown one included"""
+    history_sum: bool = False
+    """whether the items met add to the query, as their sum, beside what attention says of them"""
     history_dim: int = 64
     history_heads: int = 4
 
@@ -65,8 +72,10 @@ class TwoTowerConfig:
             numbers = value if isinstance(value, tuple) else (value,)
             if any(not isinstance(number, int) or number < 0 for number in numbers):
                 raise ModelConfigError(f"{field.name} is {value!r}; give whole numbers of at least 0")
-        if self.dim < 1:
-            raise ModelConfigError("dim is 0; both towers need at least one dimension")
+        if self.dim < 1 + self.item_bias:
+            raise ModelConfigError(
+                f"dim is {self.dim}; both towers need at least one dimension, and the items' bias takes one more"
+            )
 
     @property
     def mode(self) -> Mode:
@@ -74,6 +83,11 @@ class TwoTowerConfig:
         if self.history_length:
             return "session"
         return "context" if self.context_cardinalities or self.context_continuous else "static"
+
+    @property
+    def item_dims(self) -> int:
+        """Dimensions of an item's vector that say what it is like: all but its bias."""
+        return self.dim - self.item_bias
 
     @property
     def query_cardinalities(self) -> tuple[int, ...]:
@@ -115,7 +129,7 @@ class QueryTower(nn.Module):
         if config.mode == "session":
             self.history = HistoryEncoder(
                 known,
-                config.dim,
+                config.item_dims,
                 config.history_dim,
                 config.history_heads,
                 config.history_length,
@@ -124,17 +138,29 @@ class QueryTower(nn.Module):
         inputs = known + (self.history.width if self.history else 0)
         self.mlp = mlp((inputs, *config.hidden, config.dim), activate_last=False)
         self.shortcut = nn.Linear(self.history.width, config.dim, bias=False) if self.history else None
+        self.sum: HistorySum | None = None
+        if config.history_sum and self.history is not None:
+            self.sum = HistorySum(config.item_dims, config.dim, config.history_event_types)
         """what the history says, as it is: items like those that were met"""
 
     def forward(self, categorical: Tensor, continuous: Tensor, history: HistoryTensors | None = None) -> Tensor:
         """int [B, C], float [B, F], in mode `session` the histories of B rows → float [B, D]."""
         features = torch.cat([*self.embed(categorical), continuous], dim=1)
         if self.history is None or self.shortcut is None:
-            return _finish(self.mlp(features), self.config)
+            return self._finish(self.mlp(features))
         if history is None:
             raise ModelInputError("this query tower reads histories and was given none; empty ones have no events")
+        history = replace(history, vectors=history.vectors[:, : self.config.item_dims])
         said = self.history(features, history)
-        return _finish(self.mlp(torch.cat([features, said], dim=1)) + self.shortcut(said), self.config)
+        vectors = self.mlp(torch.cat([features, said], dim=1)) + self.shortcut(said)
+        if self.sum is not None:
+            vectors = vectors + self.sum(history)
+        return self._finish(vectors)
+
+    def _finish(self, vectors: Tensor) -> Tensor:
+        if not self.config.item_bias:
+            return _scaled(vectors, self.config)
+        return torch.cat([_scaled(vectors[:, :-1], self.config), torch.ones_like(vectors[:, -1:])], dim=1)
 
     def predict(self, categorical: Rows, continuous: Floats, history: HistoryArrays | None = None) -> Floats:
         """int32 [B, C], float32 [B, F], histories of B rows → float32 [B, D].
@@ -188,13 +214,29 @@ class CandidateTower(nn.Module):
         self.text_scale = ContentScale()
         inputs = sum(dims) + config.item_continuous + config.image_dim + config.text_dim
         self.mlp = mlp((inputs, *config.hidden, config.dim), activate_last=False)
+        self.own: nn.Embedding | None = None
+        if config.own_vectors:
+            self.own = nn.Embedding(config.item_cardinalities[0], config.dim)
+            nn.init.normal_(self.own.weight, std=0.05)
+
+    def start(self, log_popularity: Tensor) -> None:
+        """Let the biases begin where popularity is, float [rows of the first table]: steps of a small training are too
+        few to get there, as each moves a weight by the learning rate at most."""
+        if self.own is not None and self.config.item_bias:
+            with torch.no_grad():
+                self.own.weight[:, -1] = log_popularity
 
     def forward(self, categorical: Tensor, continuous: Tensor, image: Tensor, text: Tensor) -> Tensor:
         """int [B, C], float [B, F], float [B, image_dim], float [B, text_dim] → float [B, D]."""
         features = torch.cat(
             [*self.embed(categorical), continuous, self.image_scale(image), self.text_scale(text)], dim=1
         )
-        return _finish(self.mlp(features), self.config)
+        vectors: Tensor = self.mlp(features)
+        if self.own is not None:
+            vectors = vectors + self.own(categorical[:, 0])
+        if not self.config.item_bias:
+            return _scaled(vectors, self.config)
+        return torch.cat([_scaled(vectors[:, :-1], self.config), vectors[:, -1:]], dim=1)
 
     def predict(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats, batch: int = 8192) -> Floats:
         """int32 [B, C], float32 [B, F], [B, image_dim], [B, text_dim] → float32 [B, D].
@@ -297,7 +339,7 @@ def require_query(config: TwoTowerConfig, categorical: Rows, continuous: Floats,
             )
 
 
-def _finish(vectors: Tensor, config: TwoTowerConfig) -> Tensor:
+def _scaled(vectors: Tensor, config: TwoTowerConfig) -> Tensor:
     if not config.normalise:
         return vectors
     unit: Tensor = F.normalize(vectors, dim=1)

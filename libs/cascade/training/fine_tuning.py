@@ -82,7 +82,7 @@ class QueryObjective:
         self._query = QueryRows(rows, model.config, training, device)
         self._ranks = current()
         self.query = model.query.to(device)
-        self.softmax = SampledSoftmax(Temperature(training.temperature, learned=False)).to(device)
+        self.softmax = SampledSoftmax(Temperature(training.temperature_of(model.config), learned=False)).to(device)
 
     @property
     def module(self) -> nn.Module:

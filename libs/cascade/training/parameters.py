@@ -112,7 +112,8 @@ def _of_type(before: Any, value: Any, place: str) -> Any:
     else:
         fits = type(value) is type(before)
     if not fits:
-        raise TrainingInputError(f"{place} is {value!r}; give a value like {before!r}")
+        like = "a number, true or false" if before is None else f"a value like {before!r}"
+        raise TrainingInputError(f"{place} is {value!r}; give {like}")
     return value
 
 

@@ -41,16 +41,30 @@ Floats = NDArray[np.float32]
 _DEVICE = CONTEXT_CATEGORICAL.index("device_type")
 _AT_ONCE = 1024
 
+HARDLY_MET = 0.01
+"""share of rows of items their users had met lately, below which training leaves met items out"""
+_MET_SAMPLE = 5000
+
 
 def two_tower_config(mode: Mode, user: UserTransform, item: ItemTransform, context: ContextTransform) -> TwoTowerConfig:
     """Both towers for these transforms, the query tower reading what its mode says."""
-    config = TwoTowerConfig(user.cardinalities, len(USER_CONTINUOUS), item.cardinalities, len(ITEM_CONTINUOUS))
+    config = TwoTowerConfig(
+        user.cardinalities,
+        len(USER_CONTINUOUS),
+        item.cardinalities,
+        len(ITEM_CONTINUOUS),
+        normalise=False,
+        item_bias=True,
+        own_vectors=True,
+    )
     if mode != "static":
         config = replace(
             config, context_cardinalities=context.cardinalities, context_continuous=len(CONTEXT_CONTINUOUS)
         )
     if mode == "session":
-        config = replace(config, history_length=HISTORY_LENGTH, history_event_types=len(EVENT_TYPES) + 1)
+        config = replace(
+            config, history_length=HISTORY_LENGTH, history_event_types=len(EVENT_TYPES) + 1, history_sum=True
+        )
     return config
 
 
@@ -101,6 +115,9 @@ class QueryRows:
             )
         self._rows, self._config, self._training, self._device = rows, config, training, device
         self._unknown = unknown_user(rows.user)
+        self._exclude_met = training.exclude_met
+        if self._exclude_met is None:
+            self._exclude_met = rows.histories is not None and share_met(rows) < HARDLY_MET
 
     def features(self, rows: IntArray, rng: np.random.Generator, only: slice = ALL) -> tuple[Tensor, Tensor]:
         """What the query tower takes beside histories, int [B, C] and float [B, F], some of it hidden.
@@ -108,9 +125,8 @@ class QueryRows:
         only: the rows that are wanted; random numbers are drawn for all, so that they do not depend on it.
         """
         training = self._training
-        user = drop_users(
-            self._rows.user.take(rows), training.user_id_dropout, training.user_dropout, self._unknown, rng
-        )
+        without_ids = training.user_ids_dropped(self._config)
+        user = drop_users(self._rows.user.take(rows), without_ids, training.user_dropout, self._unknown, rng)
         context: Encoded | None = None
         if self._config.mode != "static":
             moment = self._rows.context.take(rows)
@@ -148,7 +164,7 @@ class QueryRows:
         columns: int64 [N] item positions; target: int64 [B] each row's own column; items: of the table.
         """
         histories = self._rows.histories
-        if histories is None or not self._training.exclude_met:
+        if histories is None or not self._exclude_met:
             return None
         met, _, _ = histories.take(rows).padded(self._rows.timestamp[rows])
         distinct, of_column = np.unique(columns, return_inverse=True)
@@ -257,6 +273,15 @@ def queries_of(
     elif source is not None:
         histories = histories_of_rows(rows, source, retrieval.item_ids)
     return query_vectors(retrieval.query_tower, user, context, histories, timestamp, retrieval.item_vectors)
+
+
+def share_met(rows: TrainingSet) -> float:
+    """Of an even sample of the rows, the share whose item is among the user's latest events before it."""
+    if rows.histories is None or not len(rows):
+        return 0.0
+    some = np.unique(np.linspace(0, len(rows) - 1, _MET_SAMPLE).astype(np.int64))
+    met, _, _ = rows.histories.take(some).padded(rows.timestamp[some])
+    return float((met == rows.item_position[some, None]).any(axis=1).mean())
 
 
 def _distinct(items: NDArray[np.int32], types: NDArray[np.int32], ages: IntArray) -> Tokens:

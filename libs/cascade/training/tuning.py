@@ -199,8 +199,7 @@ class _Search:
 
 def _suggest_towers(trial: Any) -> dict[str, Any]:
     return {
-        "temperature": trial.suggest_float("temperature", 0.03, 0.3, log=True),
-        "user_id_dropout": trial.suggest_float("user_id_dropout", 0.0, 0.6),
+        "user_id_dropout": trial.suggest_float("user_id_dropout", 0.0, 1.0),
         "item_id_dropout": trial.suggest_float("item_id_dropout", 0.0, 0.3),
         "exclude_met": trial.suggest_categorical("exclude_met", [False, True]),
         "loop": _suggest_loop(trial),

@@ -8,10 +8,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cascade.features.item_table import ItemTable
+from cascade.features.spec import OOV
 from cascade.features.training_set import TrainingSet
 from cascade.models.history import HistoryTensors
 from cascade.models.two_tower import TwoTower, TwoTowerConfig
@@ -28,19 +30,27 @@ from cascade.training.rows import IntArray, ItemTensors, data_summary, require_t
 SAMPLERS: dict[str, CandidateSampler] = {"items": in_batch_items, "rows": in_batch_rows}
 
 
+UNIT_TEMPERATURE = 0.1
+"""of vectors of unit length, whose scores lie between -1 and 1"""
+
+
 @dataclass(frozen=True)
 class TwoTowerTraining:
     """How the towers are trained; docs/models.md says how the defaults were chosen."""
 
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=5, batch=1024, learning_rate=2e-3))
-    temperature: float = 0.1
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(epochs=5, batch=1024, learning_rate=4e-3, weight_decay=0.5)
+    )
+    temperature: float | None = None
+    """what scores are divided by; None: 0.1 for vectors of unit length, 1 for others, which find their own"""
     learn_temperature: bool = False
     negatives: Literal["items", "rows"] = "items"
     """columns of the softmax: each item of the batch once, or each row's item"""
     item_id_dropout: float = 0.05
     """share of items a step sees without their id, so that a new item is placed by its content"""
-    user_id_dropout: float = 0.3
-    """share of rows that lose the user's id beside those masked in the data, against learning users by heart"""
+    user_id_dropout: float | None = None
+    """share of rows that lose the user's id beside those masked in the data, against learning users by heart; None:
+    0.3, and 0.8 where the query tower reads histories, which say more and hold for users who join later"""
     user_dropout: float = 0.1
     """share of rows that lose all that is known of the user, for visitors nobody knows"""
     device_dropout: float = 0.0
@@ -51,11 +61,24 @@ class TwoTowerTraining:
     """share of rows that keep only their latest events, any number of them, for users who have few"""
     event_dropout: float = 0.0
     """share of events that are hidden in the other rows' histories"""
-    exclude_met: bool = False
-    """whether a row is not held against items its user has met: the filter hides them anyway"""
+    exclude_met: bool | None = None
+    """whether a row is not held against items its user has met: the filter hides them anyway; None: where hardly any
+    row is of such an item"""
     validation_rows: int = 8192
     validation_items: int = 50_000
     """at most this many rows and items judge an epoch"""
+
+    def temperature_of(self, network: TwoTowerConfig) -> float:
+        """The temperature for a network's vectors."""
+        if self.temperature is not None:
+            return self.temperature
+        return UNIT_TEMPERATURE if network.normalise else 1.0
+
+    def user_ids_dropped(self, network: TwoTowerConfig) -> float:
+        """The share of rows without their user's id, for a network."""
+        if self.user_id_dropout is not None:
+            return self.user_id_dropout
+        return 0.8 if network.mode == "session" else 0.3
 
 
 class TwoTowerObjective:
@@ -76,7 +99,8 @@ class TwoTowerObjective:
         self._frequency = item_frequency(train.item_position, self._items.count)
         self._sample = SAMPLERS[training.negatives]
         self.model = model.to(device)
-        self.softmax = SampledSoftmax(Temperature(training.temperature, learned=training.learn_temperature)).to(device)
+        temperature = Temperature(training.temperature_of(model.config), learned=training.learn_temperature)
+        self.softmax = SampledSoftmax(temperature).to(device)
         self._module = nn.ModuleDict({"towers": self.model, "loss": self.softmax})
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
@@ -210,6 +234,7 @@ def train_two_tower(
         where = choose_device(device)
         model.candidate.image_scale.fit(torch.from_numpy(np.array(items.image)))
         model.candidate.text_scale.fit(torch.from_numpy(np.array(items.text)))
+        model.candidate.start(torch.from_numpy(log_popularity(train_rows, items, network.item_cardinalities[0])))
         objective = TwoTowerObjective(model, train_rows, validation_rows, items, training, where, seed)
         name = run_name(
             network=network.to_dict(), training=asdict(training), seed=seed, data=data_summary(train_rows, items)
@@ -218,3 +243,15 @@ def train_two_tower(
     model.cpu()
     model.query.candidate_fingerprint = model.candidate.fingerprint()
     return model, report
+
+
+def log_popularity(rows: TrainingSet, items: ItemTable, ids: int) -> NDArray[np.float32]:
+    """The log of how often each row of the item id's table is met, against the items' mean: float32 [ids].
+
+    The out-of-vocabulary row, of items that nobody has met yet, is at the mean.
+    """
+    counts = np.bincount(items.categorical[rows.item_position, 0], minlength=ids)
+    logs = np.log1p(counts).astype(np.float32)
+    logs -= logs[OOV + 1 :].mean() if ids > 1 else 0
+    logs[OOV] = 0
+    return logs

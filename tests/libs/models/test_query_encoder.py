@@ -11,7 +11,15 @@ from cascade.models.errors import ModelInputError
 from cascade.models.history import HistoryArrays
 from cascade.models.query_encoder import NumpyQueryEncoder, make_encoder
 
-SHAPES = [{}, {"hidden": ()}, {"hidden": (16, 8)}, {"normalise": False}, {"user_continuous": 0}]
+SHAPES = [
+    {},
+    {"hidden": ()},
+    {"hidden": (16, 8)},
+    {"normalise": False},
+    {"user_continuous": 0},
+    {"item_bias": True},
+    {"item_bias": True, "normalise": False},
+]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
@@ -83,10 +91,19 @@ def histories(rows: int, length: int, dim: int, rng: np.random.Generator) -> His
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-@given(rows=st.integers(0, 9), length=st.integers(0, 9), seed=st.integers(0, 99))
-def test_vectors_of_sessions_are_the_towers(two_tower_config, draw, rows: int, length: int, seed: int) -> None:
+@given(
+    rows=st.integers(0, 9),
+    length=st.integers(0, 9),
+    seed=st.integers(0, 99),
+    shape=st.sampled_from(
+        [{}, {"history_sum": True}, {"history_sum": True, "item_bias": True, "normalise": False}, {"item_bias": True}]
+    ),
+)
+def test_vectors_of_sessions_are_the_towers(
+    two_tower_config, draw, rows: int, length: int, seed: int, shape: dict[str, object]
+) -> None:
     torch.manual_seed(seed)
-    tower = QueryTower(TwoTowerConfig.from_dict({**two_tower_config.to_dict(), **SESSION})).eval()
+    tower = QueryTower(TwoTowerConfig.from_dict({**two_tower_config.to_dict(), **SESSION, **shape})).eval()
     with torch.no_grad():
         for parameter in tower.parameters():  # those that begin at zero too
             parameter += 0.1 * torch.randn_like(parameter)
@@ -95,6 +112,24 @@ def test_vectors_of_sessions_are_the_towers(two_tower_config, draw, rows: int, l
     vectors = NumpyQueryEncoder(tower).predict(*users, history)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, tower.predict(*users, history), atol=1e-5)
+
+
+def test_the_sum_of_a_history_by_hand(two_tower_config, draw) -> None:
+    """Two events: their items' vectors by the weights of their types, over the root of two; the bias is no part."""
+    shape = {**SESSION, "history_sum": True, "item_bias": True, "normalise": False}
+    tower = QueryTower(TwoTowerConfig.from_dict({**two_tower_config.to_dict(), **shape})).eval()
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.zero_()
+        tower.sum.map.weight[: tower.config.item_dims] = torch.eye(7)
+        tower.sum.by_type.weight[:, 0] = torch.tensor([0.0, 1.0, 2.0, 0.0, 0.0, -1.0])
+    users = draw(1, tower.config.query_cardinalities, tower.config.query_continuous)
+    vectors = np.arange(16, dtype=np.float32).reshape(1, 2, 8)
+    history = HistoryArrays(vectors, np.array([[2, 5]], np.int32), np.array([[5, 9]]), np.ones((1, 2), bool))
+    by_hand = (2 * vectors[0, 0, :7] - vectors[0, 1, :7]) / np.sqrt(2)
+    for encoder in (tower, NumpyQueryEncoder(tower)):
+        found = encoder.predict(*users, history)[0]
+        np.testing.assert_allclose(found, [*by_hand, 1.0], atol=1e-5)
 
 
 def test_padding_and_company_change_nothing(two_tower_config, draw) -> None:

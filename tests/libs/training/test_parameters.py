@@ -13,6 +13,7 @@ from cascade.training.two_tower_training import TwoTowerTraining
 TOML = """
 [two_tower]
 temperature = 1
+user_dropout = 1
 [two_tower.loop]
 epochs = 7
 learning_rate = 0.01
@@ -32,7 +33,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     path.write_text(TOML)
     found = Parameters.load(path)
     assert found.two_tower.temperature == 1.0
-    assert isinstance(found.two_tower.temperature, float)
+    assert isinstance(found.two_tower.user_dropout, float)
     assert (found.two_tower.loop.epochs, found.two_tower.loop.learning_rate) == (7, 0.01)
     assert found.two_tower.loop.batch == TwoTowerTraining().loop.batch
     assert dict(found.two_tower_network) == {"dim": 32, "hidden": (64, 64)}
@@ -56,7 +57,7 @@ def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
         ({"two_tower": {"warmth": 1}}, "two_tower has no 'warmth'; it has loop, temperature"),
         ({"two_tower": {"loop": {"epoch": 1}}}, r"two_tower\.loop has no 'epoch'"),
         ({"two_tower": {"network": {"user_cardinalities": [3]}}}, r"network has no 'user_cardinalities'"),
-        ({"two_tower": {"temperature": "warm"}}, "temperature is 'warm'; give a value like 0.1"),
+        ({"two_tower": {"temperature": "warm"}}, "temperature is 'warm'; give a number, true or false"),
         ({"dlrm": {"correct_popularity": 1}}, "correct_popularity is 1; give a value like True"),
         ({"dlrm": {"loop": 5}}, "give a table of names and values"),
     ],

@@ -16,6 +16,7 @@ from cascade.api.retrieval import RetrieveRequest, SimilarRequest
 from cascade.features.history import Histories
 from cascade.features.spec import EVENT_TYPE_ROWS
 from cascade.features.transforms import ContextTransform
+from cascade.index.faiss_index import FaissIndex
 from cascade.models.two_tower import QueryTower
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.store.artifacts import RetrievalArtifacts
@@ -75,13 +76,37 @@ def test_padding_never_leaves_the_service(bundle: RetrievalArtifacts, monkeypatc
     assert found == (["i4", "i7"], [2.0, 1.0])
 
 
-def test_similar_items_are_the_nearest_without_the_item_itself(bundle: RetrievalArtifacts) -> None:
+def test_similar_items_are_the_nearest_by_cosine_without_the_item_itself(bundle: RetrievalArtifacts) -> None:
     vectors = vectors_of(bundle)
-    scores = vectors @ vectors[8]
-    scores[8] = -np.inf
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = unit @ unit[8]
+    looked_at = [at for at in np.argsort(-(vectors @ vectors[8])) if at != 8][:16]
+    best = sorted(looked_at, key=lambda at: -cosines[at])[:4]
     [found] = search(bundle, [SimilarRequest(item_id="i8", k=4)])
     assert not isinstance(found, Exception)
-    assert found[0] == [f"i{i}" for i in np.argsort(-scores)[:4]]
+    assert found[0] == [f"i{i}" for i in best]
+    np.testing.assert_allclose(found[1], cosines[best], atol=1e-6)
+
+
+def test_what_everybody_meets_is_not_like_everything(bundle: RetrievalArtifacts) -> None:
+    """The last dimension of a tower with biases is popularity: it neither brings an item up nor counts as likeness."""
+    config = replace(bundle.query_tower.config, item_bias=True)
+    tower = QueryTower(config).eval()
+    tower.candidate_fingerprint = "tower"
+    vectors = vectors_of(bundle)
+    plain = vectors.copy()
+    plain[:, -1] = 0
+    vectors[:, -1] = np.linspace(0, 500, len(vectors))
+    biased = RetrievalArtifacts(bundle.user_transform, tower, _index(vectors), bundle.item_ids)
+    unbiased = RetrievalArtifacts(bundle.user_transform, tower, _index(plain), bundle.item_ids)
+    asked = SimilarRequest(item_id="i8", k=4)
+    assert search(biased, [asked]) == search(unbiased, [asked])
+
+
+def _index(vectors: np.ndarray) -> FaissIndex:
+    index = FaissIndex.flat(vectors, 1)
+    index.source = "tower"
+    return index
 
 
 def test_one_request_at_fault_leaves_the_others_alone(bundle: RetrievalArtifacts) -> None:

@@ -33,6 +33,15 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, description="a Redis or Valkey to use; none: start one")
     model_store: str | None = Field(None, description="folder or fsspec URL of bundles; none: <state_dir>/models")
 
+    # Who may ask
+    api_keys_file: Path | None = Field(
+        None, description="file of API keys that `cascade keys` writes; none: <state_dir>/api-keys.json"
+    )
+    api_key: SecretStr | None = Field(None, description="API key that commands send to a gateway that asks for one")
+    internal_token: SecretStr | None = Field(
+        None, min_length=16, description="what gateways in production ask of whoever reads their metrics"
+    )
+
     keep_versions: int = Field(10, ge=1, description="newest versions of a service's bundle that retention keeps")
 
     # The built-in shop
@@ -184,6 +193,11 @@ class Settings(BaseSettings):
     def model_store_url(self) -> str:
         """Root of the model store."""
         return self.model_store or str(self.state_dir / "models")
+
+    @property
+    def keys_file(self) -> Path:
+        """Hashes of the gateway's API keys."""
+        return self.api_keys_file or self.state_dir / "api-keys.json"
 
     @property
     def feast_dir(self) -> Path:

@@ -16,13 +16,13 @@ from cascade.serving.app import create_service_app
 from cascade.serving.hot import Hot
 from cascade.serving.internal import Outcome, refresh_of, refresh_router, refreshed_by
 from services.gateway import page, routes, shop_routes
+from services.gateway.access import ApiGuard
 from services.gateway.container import Callers, Gateway, open_gateway
 from services.gateway.context import Clock, system_clock
 from services.gateway.problems import PROBLEMS
 from services.gateway.settings import GatewaySettings
-from services.gateway.storefront import pages
+from services.gateway.storefront import model_routes, pages
 from services.gateway.storefront import routes as storefront_routes
-from services.gateway.storefront.model_routes import model_router
 
 _DESCRIPTION = (
     "Recommendations for the visitors of an online shop. Errors are RFC 9457 problem details that name the field."
@@ -38,11 +38,12 @@ def create_app(
     clock: UTC seconds; what a request without a time is given
     """
     settings = settings or GatewaySettings()
+    guard = ApiGuard(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            gateway = await open_gateway(settings, app.state.metrics, stack, callers, clock)
+            gateway = await open_gateway(settings, app.state.metrics, guard, stack, callers, clock)
             app.state.gateway = gateway
             refreshed_by(app, partial(_refresh, gateway))
             yield
@@ -61,7 +62,7 @@ def create_app(
     # Without the storefront a plain page stands in its place.
     front = [page.router]
     if settings.storefront:
-        front = [pages.router, storefront_routes.router, model_router(settings.admin_key)]
+        front = [pages.router, storefront_routes.router, model_routes.router]
     service = create_service_app(
         "gateway",
         settings,
@@ -72,6 +73,8 @@ def create_app(
         versions=lambda app: gateway_in(app).versions(),
         problems=PROBLEMS,
         hot=[Hot(routes.recommend, lambda app: app.state.gateway.lists)],
+        guard=guard,
+        cors_origins=settings.cors_origins,
         description=_DESCRIPTION,
     )
     if settings.storefront:

@@ -8,9 +8,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from cascade.api.gateway import Stage
+from cascade.api.gateway import InfoResponse, Stage
 from cascade.errors import CascadeError
 from cascade.online.click_through import click_through
 from cascade.online.connection import answers, connect
@@ -20,6 +21,7 @@ from cascade.online.known_users import KnownUsers
 from cascade.online.pipelined import PipelinedRedis
 from cascade.online.popular import PopularItems as PopularInRedis
 from cascade.online.stream_lag import event_lag
+from cascade.online.token_bucket import TokenBuckets
 from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.balance import Ejection
 from cascade.serving.balanced_calls import BalancedCaller
@@ -33,6 +35,8 @@ from cascade.serving.resolving import Resolver
 from cascade.serving.server_events import EventStreams
 from cascade.store import ModelStore, canary
 from cascade.store.artifacts import GatewayArtifacts
+from services.gateway.access import ApiGuard, unfollow
+from services.gateway.access_metrics import AccessMetrics
 from services.gateway.canaries import CanaryWatch
 from services.gateway.catalog import Catalog
 from services.gateway.clients import AttributionClient, FilterClient, RankerClient, RetrievalClient, ServiceClient
@@ -43,6 +47,7 @@ from services.gateway.fallbacks import BundledPopularity, FirstThatAnswers, Redi
 from services.gateway.impressions import ImpressionLog
 from services.gateway.interactions import Visitors
 from services.gateway.ports import FeatureSource, PopularItems
+from services.gateway.rate_limit import RateLimit
 from services.gateway.settings import GatewaySettings
 from services.gateway.storefront.live import Live, Outside
 from services.gateway.storefront.models import Models
@@ -79,6 +84,7 @@ class Shop:
 class Gateway:
     """What the routes call.
 
+    guard, info: who may ask what, and what is told of it
     dependencies: by name, tells `ready`, `not ready` or `down`
     lists, clicks: bounds on recommendations and interactions in hand
     track_header: whether a request may name its tracks itself
@@ -86,6 +92,8 @@ class Gateway:
     """
 
     holder: BundleHolder[Shop]
+    guard: ApiGuard
+    info: InfoResponse
     canaries: CanaryWatch
     ports: Ports
     visitors: Visitors
@@ -118,21 +126,28 @@ class Gateway:
         return self.holder.versions()
 
 
-def request_headers() -> dict[str, str]:
-    """What every hop of the request in hand carries on."""
-    request_id = current_request_id()
-    return {} if request_id is None else {REQUEST_ID_HEADER: request_id}
+def request_headers(token: SecretStr | None) -> Callable[[], dict[str, str]]:
+    """→ what every hop of the request in hand carries on: its id, and the token that lets the gateway in."""
+    own = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
+
+    def headers() -> dict[str, str]:
+        request_id = current_request_id()
+        return own if request_id is None else {REQUEST_ID_HEADER: request_id, **own}
+
+    return headers
 
 
 async def open_gateway(
     settings: GatewaySettings,
     metrics: ServiceMetrics,
+    guard: ApiGuard,
     stack: AsyncExitStack,
     callers: Callers | None = None,
     clock: Clock = system_clock,
 ) -> Gateway:
     """Connect a gateway to everything; what it opened is closed by `stack`."""
     telemetry = Telemetry(metrics)
+    await _follow_keys(settings, metrics, guard, stack)
     clients = await _clients(settings, callers or {}, telemetry, stack)
     redis = _redis(settings, stack, settings.redis_connections)
     features = FeastUserFeatures(
@@ -179,6 +194,8 @@ async def open_gateway(
     stack.push_async_callback(canaries.aclose)
     return Gateway(
         holder=holder,
+        guard=guard,
+        info=InfoResponse(profile=settings.profile, api_keys="required" if guard.required else "off"),
         canaries=canaries,
         ports=ports,
         visitors=Visitors(
@@ -247,6 +264,7 @@ async def _clients(
         ("filter", settings.filter_url, settings.filter_timeout_ms),
         ("ranker", settings.ranker_url, settings.ranker_timeout_ms),
     )
+    headers = request_headers(settings.internal_token)
     clients: dict[str, ServiceClient] = {}
     balanced: list[BalancedCaller] = []
     for stage, urls, timeout_ms in stages:
@@ -254,11 +272,22 @@ async def _clients(
         if caller is None:
             caller = _balanced(settings, stage, urls, telemetry)
             balanced.append(caller)
-        client = ServiceClient(stage, caller, timeout_ms / 1000, request_headers)
+        client = ServiceClient(stage, caller, timeout_ms / 1000, headers)
         stack.push_async_callback(client.aclose)
         clients[stage] = client
     await asyncio.gather(*(caller.start() for caller in balanced))
     return clients
+
+
+async def _follow_keys(
+    settings: GatewaySettings, metrics: ServiceMetrics, guard: ApiGuard, stack: AsyncExitStack
+) -> None:
+    # A connection of its own, given up sooner than others: counting must not hold up what is counted.
+    redis = PipelinedRedis(settings.redis_url.get_secret_value(), settings.rate_timeout_ms / 1000)
+    stack.push_async_callback(redis.aclose)
+    counted = AccessMetrics(metrics)
+    limit = RateLimit(TokenBuckets(redis).take, counted, settings.rate_limit, settings.rate_burst)
+    stack.push_async_callback(unfollow, await guard.follow(limit, counted))
 
 
 def _balanced(settings: GatewaySettings, stage: Stage, urls: str, telemetry: Telemetry) -> BalancedCaller:

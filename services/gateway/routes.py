@@ -11,6 +11,7 @@ from starlette.responses import Response
 from cascade.api.common import MAX_ID_LENGTH
 from cascade.api.gateway import (
     DeletionResponse,
+    InfoResponse,
     InteractionRequest,
     InteractionResponse,
     RecommendationRequest,
@@ -73,6 +74,12 @@ async def interact(body: InteractionRequest, request: Request) -> Response:
     async with gateway.clicks.slot():
         event_id = await gateway.visitors.record(body)
     return reply(InteractionResponse(event_id=event_id), 202)
+
+
+@router.get("/v1/info", tags=["operations"], summary="How this gateway is run", response_model=InfoResponse)
+async def info(request: Request) -> Response:
+    """Whether requests need an API key. This one needs none."""
+    return reply(gateway_of(request).info)
 
 
 # The converter `path` takes ids with slashes; the longer route stands first.

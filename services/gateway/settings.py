@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from cascade.api.common import MAX_CANDIDATES
@@ -46,11 +46,19 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
         description="serve the storefront at / with what it needs: users, explanations, models, live figures; "
         "for people inside the shop, never for the internet",
     )
-    admin_key: SecretStr | None = Field(
-        None,
-        min_length=16,
-        description="bearer token that promotes and rolls back models from the page; none: it can only look",
+    api_keys_file: Path | None = Field(
+        None, description="file of API keys, written by `cascade keys`; looked at again and again; none: no keys"
     )
+    api_keys_poll_s: float = Field(2.0, gt=0, description="time between looks at that file")
+    require_keys: bool = Field(
+        False, description="every request but health and pages needs an API key; production always asks for one"
+    )
+    rate_limit: float = Field(1000.0, gt=0, description="requests a second of one API key; beyond it 429")
+    rate_burst: int = Field(2000, ge=1, description="requests of one API key at once, after a rest")
+    rate_timeout_ms: int = Field(
+        50, ge=1, description="time for Redis to count them; beyond it each gateway counts for itself"
+    )
+    cors_origins: list[str] = Field([], description="origins whose pages may call, as JSON; none: no other's")
     max_event_streams: int = Field(100, ge=1, description="event streams open at once; beyond it 429")
 
     candidates: int = Field(300, ge=1, le=MAX_CANDIDATES, description="items that retrieval is asked for")
@@ -86,3 +94,19 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
         200_000, ge=1, description="about how many impressions the stream keeps for its readers; the oldest go"
     )
     impressions_drain_s: float = Field(1.0, ge=0, description="time at shutdown to log what waits")
+
+    @property
+    def keys_required(self) -> bool:
+        """Whether a request needs an API key."""
+        return self.require_keys or self.in_production
+
+    def unsafe(self) -> list[str]:
+        """See Checked."""
+        faults = super().unsafe()
+        if self.api_keys_file is None:
+            faults.append("api_keys_file is missing; make keys with `cascade keys create`")
+        if self.storefront:
+            faults.append("storefront shows every visitor's data and sends no key; leave it off")
+        if "*" in self.cors_origins:
+            faults.append("cors_origins lets every page call; name the origins")
+        return faults

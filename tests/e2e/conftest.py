@@ -15,10 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from cascade.access.api_keys import KeyFile, Scope, make_key
 from cascade.settings import Settings
 
 STAGES = ("FEATURES", "RETRIEVAL", "FILTER", "RANKER", "WRITE")
-ADMIN_KEY = "the admin key of these tests"
+ADMIN_KEY, _ADMIN = make_key("these tests", [Scope.admin])
 HURRIED = {
     "CASCADE_CANARY_STEPS": "[50, 100]",
     "CASCADE_CANARY_PAUSE_S": "2",
@@ -98,8 +99,8 @@ def running_system(folder: Path, **settings_values: str) -> Iterator[System]:
     environment |= {f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "10000" for stage in STAGES}
     environment |= HURRIED
     environment |= {f"CASCADE_{name}_ACCESS_LOG": "true" for name in ("RETRIEVAL", "FILTER", "RANKER")}
-    environment["CASCADE_GATEWAY_ADMIN_KEY"] = ADMIN_KEY
     settings = Settings(_env_file=None, **values)
+    KeyFile(settings.keys_file).add(_ADMIN)
     with httpx.Client(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=10) as http:
         running = System(environment, settings, http)
         print(running.cascade("up", "--detach"))

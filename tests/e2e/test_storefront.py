@@ -462,7 +462,7 @@ def test_a_version_is_promoted_and_rolled_back(open_page: Open, system: Any, adm
     try:
         page = open_page("/storefront/models")
         page.locator(f"[data-promote='{newer}']").click()
-        page.locator("#toasts", has_text="This needs the admin key").wait_for()
+        page.locator("#toasts", has_text="This needs an API key with the scope admin").wait_for()
         assert store.alias("gateway", "stable") == stable
         page.fill("#admin-key", admin_key)
         page.locator(f"[data-promote='{newer}']").click()

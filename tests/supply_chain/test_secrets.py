@@ -18,6 +18,7 @@ SHAPES = {
     "Google key": r"\bAIza[0-9A-Za-z_-]{35}\b",
     "JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\b",
     "PyPI token": r"\bpypi-AgE[A-Za-z0-9_-]{50,}",
+    "API key of Cascade": r"\bcascade_[0-9a-f]{8}_[A-Za-z0-9_-]{43}\b",
     "password in a URL": r"\b(?:redis|rediss|postgres|postgresql|https?|amqp)://[^\s/:@'\"{}$<>]*:[^\s/:@'\"{}$<>]{6,}@",
 }
 EXAMPLES = re.compile(r":(?:TOKEN|PASSWORD|password|secret|hunter2|s3cret|token|p%40ss)@")
@@ -57,6 +58,7 @@ def test_no_file_holds_one() -> None:
         ("xoxb-" + 12 * "1", "Slack token or hook"),
         ("AIza" + 35 * "y", "Google key"),
         ("eyJ" + 12 * "a" + ".eyJ" + 12 * "b" + "." + 12 * "c", "JSON web token"),
+        ("cascade_0123abcd_" + 43 * "k", "API key of Cascade"),
         ("rediss://user:" + "abcdefgh@example.com", "password in a URL"),
     ],
 )

@@ -193,3 +193,10 @@ class DeletionResponse(Message):
 
     user_id: str
     removed: dict[str, int]
+
+
+class InfoResponse(Message):
+    """GET /v1/info: how this gateway is run. Open to everybody."""
+
+    profile: Literal["local", "production"]
+    api_keys: Literal["required", "off"]

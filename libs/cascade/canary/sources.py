@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
+from pydantic import SecretStr
 
 from cascade.canary import queries
 from cascade.canary.errors import NoEvidence
@@ -20,19 +21,26 @@ _STARTED = "process_start_time_seconds"
 _READ = ("cascade_track_", _STARTED)
 
 
-def source(client: httpx.Client, gateways: str, prometheus: str | None, service: str) -> Fetch:
-    """Prometheus where there is one, else the gateways' pages."""
-    return prometheus_server(client, prometheus, service) if prometheus else gateway_pages(client, gateways)
+def source(
+    client: httpx.Client, gateways: str, prometheus: str | None, service: str, token: SecretStr | None = None
+) -> Fetch:
+    """Prometheus where there is one, else the gateways' pages. token: see gateway_pages."""
+    return prometheus_server(client, prometheus, service) if prometheus else gateway_pages(client, gateways, token)
 
 
-def gateway_pages(client: httpx.Client, urls: str) -> Fetch:
-    """`/metrics` of each gateway. urls: commas part them; a name with several addresses is as many replicas."""
+def gateway_pages(client: httpx.Client, urls: str, token: SecretStr | None = None) -> Fetch:
+    """`/metrics` of each gateway.
+
+    urls: commas part them; a name with several addresses is as many replicas
+    token: the internal token, which gateways in production ask for
+    """
+    own = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
 
     def fetch() -> dict[str, Page]:
         pages, problems = {}, []
         for replica, url, headers in _replicas(urls):
             try:
-                answer = client.get(f"{url}/metrics", headers=headers)
+                answer = client.get(f"{url}/metrics", headers={**headers, **own})
                 answer.raise_for_status()
                 pages[replica] = parse(answer.text)
             except httpx.HTTPError as error:

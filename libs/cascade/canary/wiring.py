@@ -37,7 +37,11 @@ def judge_of(settings: Settings, service: str, report: Callable[[Canary, Record]
             ModelStore(settings.model_store_url),
             service,
             policy_of(settings),
-            Increments(source(client, gateways, settings.canary_prometheus, service), service, time.time),
+            Increments(
+                source(client, gateways, settings.canary_prometheus, service, settings.internal_token),
+                service,
+                time.time,
+            ),
             StreamClicks(redis, service, settings.canary_click_wait_s),
             tell=lambda: tell_both(settings, service),
             report=report,

@@ -29,10 +29,26 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         faults = "; ".join(
-            f"CASCADE_{'_'.join(str(part) for part in fault['loc']).upper()} is {fault['input']!r}: {fault['msg']}"
+            f"CASCADE_{'_'.join(str(part) for part in fault['loc']).upper()} is {_shown(fault)}: {fault['msg']}"
             for fault in error.errors()
         )
         raise CommandError(f"settings at fault: {faults}") from error
+
+
+def _shown(fault: Any) -> str:
+    """The value at fault, unless it is a secret's."""
+    from pydantic import SecretStr
+
+    from cascade.settings import Settings
+
+    field = Settings.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+    secret = field is not None and field.annotation in (SecretStr, SecretStr | None)
+    return "a secret" if secret else repr(fault["input"])
+
+
+def key_headers(settings: Settings) -> dict[str, str]:
+    """What a call to the gateway carries where CASCADE_API_KEY is set."""
+    return {} if settings.api_key is None else {"authorization": f"Bearer {settings.api_key.get_secret_value()}"}
 
 
 def console() -> Console:

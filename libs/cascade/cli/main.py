@@ -44,6 +44,14 @@ app.add_typer(
 )
 app.add_typer(
     typer.Typer(
+        cls=lazy_group("cascade.cli.keys"),
+        help="API keys of the gateway: create, list, revoke. Example: cascade keys create backend --scope recommend",
+        no_args_is_help=True,
+    ),
+    name="keys",
+)
+app.add_typer(
+    typer.Typer(
         cls=lazy_group("cascade.cli.canary"),
         help="Canary of a model: start, status, judge, promote, abort. Example: cascade canary start ranker",
         no_args_is_help=True,

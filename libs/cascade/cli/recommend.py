@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cascade.cli.common import CommandError, console, load_settings
+from cascade.cli.common import CommandError, console, key_headers, load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,10 +66,11 @@ def _ask(body: dict[str, Any]) -> str:
 
     from cascade.local.system import gateway_url
 
-    url = gateway_url(load_settings())
+    settings = load_settings()
+    url = gateway_url(settings)
     try:
         # Proxies of the environment are for the world outside, not for one's own machine.
-        with httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False, headers=key_headers(settings)) as client:
             response = client.post("/v1/recommendations", json=body)
     except httpx.TransportError as error:
         raise CommandError(f"the gateway at {url} does not answer; start it with `cascade up`") from error

@@ -62,6 +62,8 @@ def absolute(settings: Settings) -> Settings:
     changes: dict[str, object] = {"state_dir": settings.state_dir.expanduser().absolute()}
     if settings.shop is not None:
         changes["shop"] = settings.shop.expanduser().absolute()
+    if settings.api_keys_file is not None:
+        changes["api_keys_file"] = settings.api_keys_file.expanduser().absolute()
     if settings.model_store is not None and "://" not in settings.model_store:
         changes["model_store"] = str(Path(settings.model_store).expanduser().absolute())
     return settings.model_copy(update=changes)
@@ -69,7 +71,7 @@ def absolute(settings: Settings) -> Settings:
 
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The settings as the environment that gives the same settings to a child."""
-    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    values = {name: getattr(settings, name) for name in type(settings).model_fields if name != "api_key"}  # a caller's
     return {f"CASCADE_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
 
 
@@ -118,7 +120,7 @@ def _shared_environment(settings: Settings) -> dict[str, str]:
 def service_parts(settings: Settings, token: str | None = None) -> list[Part]:
     """Retrieval, filter, ranker and the gateway, a process each.
 
-    token: of the internal endpoint of those that hold a bundle; None: they have no such endpoint
+    token: what they ask of their callers; None: nothing, and they have no endpoint that refreshes
     """
     return [_service(settings, name, token) for name in (*MODEL_SERVICES, GATEWAY)]
 
@@ -133,9 +135,9 @@ def one_process_part(settings: Settings, token: str | None = None) -> Part:
     )
 
 
-def features_part(settings: Settings) -> Part:
+def features_part(settings: Settings, token: str | None = None) -> Part:
     """The features worker: a process of its own in either form of the run."""
-    return _service(settings, FEATURES, None)
+    return _service(settings, FEATURES, token)
 
 
 def dagster_part(settings: Settings) -> Part:
@@ -167,7 +169,7 @@ def _service_environment(settings: Settings, name: str, token: str | None) -> di
         "REDIS_URL": settings.redis(),
         "MODEL_STORE": settings.model_store_url,
     }
-    if token is not None and name in BUNDLE_SERVICES:
+    if token is not None:
         values["INTERNAL_TOKEN"] = token
     if name == GATEWAY:
         values |= {
@@ -176,6 +178,7 @@ def _service_environment(settings: Settings, name: str, token: str | None) -> di
             "RANKER_URL": http_url(settings.host, settings.ranker_port),
             "FEAST_REGISTRY": str(settings.feast_dir / "registry.db"),
             "IMAGES_DIR": str(settings.dataset_dir / "images"),
+            "API_KEYS_FILE": str(settings.keys_file),
             "STOREFRONT": "true",
         }
     if name == FEATURES:

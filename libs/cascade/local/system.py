@@ -64,7 +64,7 @@ def plan(settings: Settings, options: Options) -> Plan:
     return Plan(
         before=[] if settings.redis_url is not None else [redis_part(settings)],
         build=build_command(settings),
-        after=[*services, features_part(settings), *([dagster_part(settings)] if options.dagster else [])],
+        after=[*services, features_part(settings, token), *([dagster_part(settings)] if options.dagster else [])],
         prepare=prepare,
         shop=str(settings.dataset_dir),
     )
@@ -213,6 +213,7 @@ def announce(settings: Settings, folder: RunFolder, console: Console) -> None:
     # Not wrapped: it is there to be copied.
     console.print(example_call(url), soft_wrap=True, highlight=False, markup=False)
     console.print(f"Documentation of the API: {url}/docs", soft_wrap=True)
+    console.print("API keys are not asked for: this is the local profile, for you alone (docs/security.md).")
 
 
 def example_call(gateway_url: str) -> str:

@@ -11,6 +11,7 @@
 | cascade:clicked:{request} | set | item ids clicked in the list of that request | CLICKED_TTL_S, from the last click |
 | cascade:canary:{service}:{version}:{step} | set | users whose first list of the step counted | CANARY_USERS_TTL_S |
 | cascade:written:{write} | string | id of the event that a write made, which may be sent again | WRITTEN_TTL_S |
+| cascade:rate:{key} | hash | tokens of an API key: `tokens`, `at` (UTC seconds) | until it is full again |
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
@@ -76,6 +77,11 @@ def canary_users(service: str, version: str, step: int) -> str:
 def written(write_id: str) -> str:
     """What a write, named by its sender, has made already."""
     return f"{_PREFIX}:written:{write_id}"
+
+
+def rate(key_id: str) -> str:
+    """Token bucket of an API key."""
+    return f"{_PREFIX}:rate:{key_id}"
 
 
 def popular_l1(category: str) -> str:

@@ -15,10 +15,13 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from cascade.serving import metrics as metrics_module
+from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.direct import DirectRoutes
+from cascade.serving.guard import Guard, Guarded, TokenGuard
 from cascade.serving.hot import Hot, HotRoutes, ServiceApp, hot_routes
 from cascade.serving.logging import configure_logging, get_logger
 from cascade.serving.metrics import ServiceMetrics
@@ -57,6 +60,8 @@ def create_service_app(
     versions: Versions | None = None,
     problems: Mapping[type[Exception], ProblemOf] | None = None,
     hot: Sequence[Hot] = (),
+    guard: Guard | None = None,
+    cors_origins: Sequence[str] = (),
     description: str = "",
 ) -> FastAPI:
     """A service with its routes, health, readiness, metrics, logs and problem details.
@@ -66,6 +71,8 @@ def create_service_app(
     versions: told by /readyz
     problems: exception class → problem, beside and before the common ones
     hot: endpoints of the routers that skip FastAPI's machinery (see cascade.serving.hot)
+    guard: decides who is let in; none: whoever sends the internal token
+    cors_origins: other origins whose pages may call; requests that name an origin then go the way of ASGI
     """
     configure_logging(settings.log_level, settings.log_format)
     metrics = ServiceMetrics(name)
@@ -77,11 +84,15 @@ def create_service_app(
         return None if nearest is None else answers[nearest](request, error)
 
     # Outermost first. The id exists before anything is logged; telemetry sees the status of every answer, the last
-    # resort's included; the limit stands right before the routes.
+    # resort's included; whoever is not let in is refused before the body is read; the limit stands right before the
+    # routes.
+    guard = guard or TokenGuard(settings.internal_token, looks=not settings.in_production)
     layers = [
         Middleware(RequestContext, service=name),
         Middleware(Telemetry, metrics=metrics, log_all=settings.access_log),
         Middleware(InternalErrors, metrics=metrics),
+        *([Middleware(CORSMiddleware, **_cors(cors_origins))] if cors_origins else []),
+        Middleware(Guarded, guard=guard, metrics=metrics),
         Middleware(BodyLimit, limit=settings.max_body_bytes, metrics=metrics),
     ]
     hot_ones = HotRoutes(hot_routes(routers, hot), answer_to)
@@ -93,14 +104,35 @@ def create_service_app(
         lifespan=lifespan,
         responses=OPENAPI_RESPONSES,
         exception_handlers=answers,
+        # Its scripts come from another host: nothing for production.
+        **({"docs_url": None, "redoc_url": None} if settings.in_production else {}),
     )
-    app.direct = DirectRoutes(app, hot_ones, metrics, log_all=settings.access_log, limit=settings.max_body_bytes)
+    app.direct = DirectRoutes(
+        app,
+        hot_ones,
+        metrics,
+        guard,
+        log_all=settings.access_log,
+        limit=settings.max_body_bytes,
+        with_origin=not cors_origins,
+    )
     app.state.settings = settings
     app.state.metrics = metrics
     for router in routers:
         app.include_router(router)
     app.include_router(_operations(checks or {}, reports or {}, versions, settings.ready_timeout_s))
     return app
+
+
+def _cors(origins: Sequence[str]) -> dict[str, Any]:
+    """No cookies: a key is sent by whoever holds it, never by the browser on its own."""
+    return {
+        "allow_origins": list(origins),
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": ["authorization", "content-type", REQUEST_ID_HEADER],
+        "expose_headers": [REQUEST_ID_HEADER, "retry-after"],
+        "max_age": 600,
+    }
 
 
 def _answer_with(

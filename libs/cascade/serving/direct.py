@@ -2,8 +2,8 @@
 
 ASGI hands a request over in messages through four middlewares and back, each a coroutine with closures of its own: half
 of the processor time of a service whose work is small. What the middlewares do is done here in order, by the same
-functions: the request's id, the bound on bodies, telemetry, the last resort. `tests/libs/serving/test_direct.py` holds
-both ways to the same answers.
+functions: the request's id, the guard, the bound on bodies, telemetry, the last resort.
+`tests/libs/serving/test_direct.py` holds both ways to the same answers.
 
 Only plain requests come this way (`DirectRoutes.read`). Anything unusual in a request's head is left to the server's
 own parser: this one never has to decide what a doubtful request means.
@@ -25,10 +25,11 @@ from starlette.responses import Response
 from cascade.serving import context
 from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.errors import QueueFull
+from cascade.serving.guard import Guard, refusal_of
 from cascade.serving.hot import HotRoute, HotRoutes
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
-from cascade.serving.middleware import last_resort, request_id_of, told
+from cascade.serving.middleware import NO_SNIFFING, last_resort, request_id_of, told
 from cascade.serving.problems import overloaded, problem_response
 
 Headers = list[tuple[bytes, bytes]]
@@ -40,6 +41,7 @@ _UNUSUAL = frozenset({b"transfer-encoding", b"connection", b"expect", b"upgrade"
 _LENGTH = re.compile(rb"[0-9]{1,9}")
 _LONGEST_HEAD = 8192
 _STATUS_LINES: Mapping[int, bytes] = {one: f"HTTP/1.1 {one:d} {one.phrase}\r\n".encode() for one in HTTPStatus}
+_LAST_LINES = b": ".join(NO_SNIFFING) + _END
 _REFUSALS_TOLD_EVERY_S = 1.0
 
 log = get_logger(__name__)
@@ -66,12 +68,25 @@ class DirectRoutes:
 
     log_all: log also the requests that met no problem
     limit: the longest body in bytes; longer ones are left to ASGI, which refuses them
+    with_origin: take also requests that name an origin; otherwise they are left to ASGI, where CORS is
     """
 
-    def __init__(self, app: FastAPI, hot: HotRoutes, metrics: ServiceMetrics, *, log_all: bool, limit: int) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        hot: HotRoutes,
+        metrics: ServiceMetrics,
+        guard: Guard,
+        *,
+        log_all: bool,
+        limit: int,
+        with_origin: bool = True,
+    ) -> None:
         self._app = app
         self._hot = hot
         self._metrics = metrics
+        self._guard = guard
+        self._unusual = _UNUSUAL if with_origin else _UNUSUAL | {b"origin"}
         self._log_all = log_all
         self._limit = limit
         self._lines = {f"POST {path} HTTP/1.1".encode("ascii"): route for path, route in hot.routes.items()}
@@ -92,7 +107,7 @@ class DirectRoutes:
         for line in data[line_end + 2 : end].split(b"\r\n"):
             name, _, value = line.partition(b":")
             name, value = name.lower(), value.strip(b" \t")
-            if name in _UNUSUAL or (name == b"content-length" and length is not None):
+            if name in self._unusual or (name == b"content-length" and length is not None):
                 return Reading.OTHER
             if name == b"content-length":
                 length = value
@@ -129,7 +144,8 @@ class DirectRoutes:
         context.service.set(self._metrics.service)
         scope = self._scope(request)
         try:
-            response = await self._hot.respond(request.route, Request(scope), request.body)
+            refusal = await refusal_of(self._guard, self._metrics, scope)
+            response = refusal or await self._hot.respond(request.route, Request(scope), request.body)
         except Exception as error:
             response = last_resort(self._metrics, scope, error)
         content = self._bytes(response)
@@ -162,7 +178,8 @@ class DirectRoutes:
                 raise ValueError(f"a line break in the header {name!r}: {value!r}")
             parts += (name, b": ", value, b"\r\n")
         request_id = context.request_id.get() or ""  # sane by `request_id_of`
-        parts.append(f"{REQUEST_ID_HEADER}: {request_id}\r\n\r\n".encode("ascii"))
+        parts.append(f"{REQUEST_ID_HEADER}: {request_id}\r\n".encode("ascii"))
+        parts.append(_LAST_LINES)
         parts.append(bytes(response.body))
         return b"".join(parts)
 

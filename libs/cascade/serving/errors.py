@@ -2,10 +2,14 @@
 
 ServingError
 ├── Overloaded     more work than the bounds admit: try again after `retry_after_s`
-│   └── QueueFull  the queue in front of a model or a store is full
+│   ├── QueueFull    the queue in front of a model or a store is full
+│   └── RateLimited  the caller's key has made its requests
 ├── Unavailable    cannot answer now: try again after `retry_after_s`
 │   ├── NotReady   no bundle is loaded yet
 │   └── Closed     the service is shutting down
+├── NotAuthorised  the caller may not ask this
+│   ├── NoKey      it gave no key, or none that is known
+│   └── NoScope    its key is for other things
 ├── UnknownItem    the item asked about is not in the bundle
 └── ModelFault     a model returned something that is not a number
 """
@@ -29,6 +33,22 @@ class Overloaded(ServingError):
 
 class QueueFull(Overloaded):
     """The queue in front of a model or a store is full."""
+
+
+class RateLimited(Overloaded):
+    """The caller's key has made its requests for now."""
+
+
+class NotAuthorised(ServingError):
+    """The caller may not ask this."""
+
+
+class NoKey(NotAuthorised):
+    """The caller gave no key, or none that is known."""
+
+
+class NoScope(NotAuthorised):
+    """The caller's key is for other things."""
 
 
 class Unavailable(ServingError):

@@ -69,6 +69,9 @@ def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     request_id = context.request_id.get()
     if request_id is not None:
         event.setdefault("request_id", request_id)
+    api_key = context.api_key.get()
+    if api_key is not None:
+        event.setdefault("api_key", api_key)
     service = context.service.get()
     if service is not None:
         event.setdefault("service", service)

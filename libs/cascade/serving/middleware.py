@@ -20,6 +20,8 @@ from cascade.serving.responses import JsonResponse
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ID_HEADER = REQUEST_ID_HEADER.encode()
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""On every response: a browser takes a body for what its type says."""
 _UNMATCHED = "unmatched"
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -42,14 +44,16 @@ class RequestContext:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [one for one in message.get("headers", ()) if one[0] != _ID_HEADER]
-                message["headers"] = [*headers, (_ID_HEADER, request_id.encode("ascii"))]
+                message["headers"] = [*headers, (_ID_HEADER, request_id.encode("ascii")), NO_SNIFFING]
             await send(message)
 
         id_token = context.request_id.set(request_id)
         service_token = context.service.set(self.service)
+        key_token = context.api_key.set(None)
         try:
             await self.app(scope, receive, send_with_id)
         finally:
+            context.api_key.reset(key_token)
             context.service.reset(service_token)
             context.request_id.reset(id_token)
 

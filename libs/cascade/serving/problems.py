@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from cascade.online.errors import OnlineStoreDown
 from cascade.serving import context
-from cascade.serving.errors import ModelFault, Overloaded, Unavailable, UnknownItem
+from cascade.serving.errors import ModelFault, NoKey, NoScope, Overloaded, RateLimited, Unavailable, UnknownItem
 from cascade.serving.responses import JsonResponse
 
 MEDIA_TYPE = "application/problem+json"
@@ -91,6 +91,24 @@ def overloaded(error: Overloaded) -> Problem:
     )  # fmt: skip
 
 
+def rate_limited(error: RateLimited) -> Problem:
+    """429: a key's own bound is reached."""
+    return Problem(
+        "rate-limited", 429, "Too many requests", "This key has made its requests for now; try again later.",
+        headers=retry_after(error.retry_after_s),
+    )  # fmt: skip
+
+
+def no_key(error: NoKey) -> Problem:
+    """401. Whether a key was missing, wrong, revoked or expired is not told."""
+    return Problem("unauthorized", 401, "Unauthorized", str(error), headers={"WWW-Authenticate": "Bearer"})
+
+
+def no_scope(error: NoScope) -> Problem:
+    """403."""
+    return Problem("forbidden", 403, "Forbidden", str(error))
+
+
 def unavailable(error: Unavailable) -> Problem:
     """503: not ready, or shutting down."""
     return Problem("unavailable", 503, "Not available now", str(error), headers=retry_after(error.retry_after_s))
@@ -157,6 +175,9 @@ DEFAULT_PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     HTTPException: http_error,
     BodyTooLarge: too_large,
     Overloaded: overloaded,
+    RateLimited: rate_limited,
+    NoKey: no_key,
+    NoScope: no_scope,
     Unavailable: unavailable,
     OnlineStoreDown: store_down,
     UnknownItem: unknown_item,

@@ -10,21 +10,48 @@ The tables in the services' READMEs are held against the fields by a test (`sett
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "console"]
+Profile = Literal["local", "production"]
+
+_PLACEHOLDERS = ("change", "secret", "password", "example", "default", "insecure", "placeholder", "todo")
+_FEWEST_CHARACTERS = 8
 
 
-class ServiceSettings(BaseSettings):
+def is_guessable(secret: str) -> bool:
+    """Whether a secret is one of those that stand in examples, or has too few different characters to be random."""
+    return any(word in secret.lower() for word in _PLACEHOLDERS) or len(set(secret)) < _FEWEST_CHARACTERS
+
+
+class Checked(BaseSettings):
+    """Settings that tell what of them is unsafe."""
+
+    def unsafe(self) -> list[str]:
+        """What production may not start with: the setting, and what it needs."""
+        return []
+
+
+class ServiceSettings(Checked):
     """What every service needs."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
+    profile: Profile = Field(
+        "local", description="`production` refuses to start with default, guessable or missing secrets"
+    )
+    internal_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="bearer token that services ask of their callers, and for `POST /internal/refresh`, which without "
+        "one does not exist; production needs it",
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(8000, description="port to listen on")
     log_level: LogLevel = Field("info", description="lowest level that is logged")
@@ -34,8 +61,28 @@ class ServiceSettings(BaseSettings):
     ready_timeout_s: float = Field(1.0, gt=0, description="time that each readiness check may take")
     shutdown_timeout_s: int = Field(20, ge=0, description="time for requests in flight when the service is stopped")
 
+    @property
+    def in_production(self) -> bool:
+        """Whether this is no trial."""
+        return self.profile == "production"
 
-class RedisSettings(BaseSettings):
+    def unsafe(self) -> list[str]:
+        """See Checked."""
+        faults = super().unsafe()
+        if self.internal_token is None:
+            faults.append("internal_token is missing; give every service the same random one")
+        elif is_guessable(self.internal_token.get_secret_value()):
+            faults.append("internal_token can be guessed; make one with `openssl rand -hex 32`")
+        return faults
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.in_production and (faults := self.unsafe()):
+            raise ValueError("production refuses to start: " + "; ".join(faults))
+        return self
+
+
+class RedisSettings(Checked):
     """For services that talk to Redis."""
 
     redis_url: SecretStr = Field(
@@ -44,6 +91,13 @@ class RedisSettings(BaseSettings):
     redis_timeout_ms: int = Field(250, ge=1, description="time for one command or connection; beyond it 503")
     redis_connections: int = Field(32, ge=1, description="commands in flight at once; others wait in the queue")
 
+    def unsafe(self) -> list[str]:
+        """See Checked."""
+        faults = super().unsafe()
+        if not urlsplit(self.redis_url.get_secret_value()).password:
+            faults.append("redis_url names no password; protect Redis by one")
+        return faults
+
 
 class BundleSettings(BaseSettings):
     """For services that serve a model bundle."""
@@ -51,9 +105,6 @@ class BundleSettings(BaseSettings):
     model_store: str = Field(".cascade/models", description="folder or fsspec URL of the model store")
     alias: Literal["stable", "canary"] = Field("stable", description="which version to follow")
     alias_poll_s: float = Field(2.0, gt=0, description="time between looks at the alias")
-    internal_token: SecretStr | None = Field(
-        None, min_length=16, description="bearer token of `POST /internal/refresh`; none: there is no such endpoint"
-    )
 
 
 class BatchSettings(BaseSettings):

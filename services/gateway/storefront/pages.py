@@ -22,8 +22,10 @@ POLICY = (
 )
 _HEADERS = {
     "content-security-policy": POLICY,
-    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
     # Asked again each time, and answered 304: a page never runs with scripts of another release.
     "cache-control": "no-cache",
 }

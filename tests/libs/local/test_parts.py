@@ -85,11 +85,12 @@ def test_the_worker_reads_what_it_is_given(settings, monkeypatch):
         assert "features" in [part.name for part in system.plan(settings, options).after]
 
 
-def test_those_that_hold_a_bundle_get_the_token_and_no_other(settings, monkeypatch):
+def test_every_service_gets_the_token_and_in_no_argument(settings, monkeypatch):
     token = "a-token-of-some-length"
     parts = service_parts(settings, token)
     with_it = [part.name for part in parts if token in part.environment.values()]
-    assert with_it == ["retrieval", "ranker", "gateway"]
+    assert with_it == ["retrieval", "filter", "ranker", "gateway"]
+    assert features_part(settings, token).environment["CASCADE_FEATURES_INTERNAL_TOKEN"] == token
     assert not any("INTERNAL_TOKEN" in name for part in service_parts(settings) for name in part.environment)
     for part in (*parts, one_process_part(settings, token)):
         assert not any(token in argument for argument in part.argv)

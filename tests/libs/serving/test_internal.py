@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from cascade.serving.app import create_service_app
 from cascade.serving.internal import REFRESH_PATH, refresh_of, refresh_router, refreshed_by
 from cascade.serving.reload import BundleHolder
-from cascade.serving.settings import BundleSettings, ServiceSettings
+from cascade.serving.settings import ServiceSettings
 from cascade.store import ModelStore
 
 TOKEN = "a-token-of-some-length"
@@ -115,11 +115,11 @@ async def test_it_is_documented_nowhere_and_only_posted_to(store: ModelStore, op
 @pytest.mark.parametrize("token", ["", "feeble"])
 def test_an_unsafe_token_is_refused_at_start(token: str) -> None:
     with pytest.raises(ValidationError, match="internal_token") as error:
-        BundleSettings(internal_token=SecretStr(token))
+        ServiceSettings(internal_token=SecretStr(token))
     assert token == "" or token not in str(error.value)
 
 
 def test_the_token_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
-    settings = BundleSettings(internal_token=SecretStr(TOKEN))
+    settings = ServiceSettings(internal_token=SecretStr(TOKEN))
     logging.getLogger(__name__).warning("%r", settings)
     assert TOKEN not in caplog.text + str(settings)

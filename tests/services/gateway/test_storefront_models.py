@@ -5,15 +5,15 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from pydantic import SecretStr
 
+from cascade.access.api_keys import KeyFile, Scope, make_key
 from cascade.canary import record as records
 from cascade.canary.policy import Policy
 from cascade.store import canary as canaries
 from cascade.store.artifacts import GatewayArtifacts
 from cascade.store.model_store import STABLE
 
-KEY = "a key of sixteen characters"
+KEY, KEPT = make_key("an admin", [Scope.admin])
 ADMIN = {"authorization": f"Bearer {KEY}"}
 
 
@@ -40,6 +40,14 @@ def versions(model_store):
     return old, new
 
 
+@pytest.fixture
+def keys(tmp_path):
+    """A file with the admin's key."""
+    path = tmp_path / "api-keys.json"
+    KeyFile(path).add(KEPT)
+    return path
+
+
 async def test_looking(open_gateway, versions):
     old, new = versions
     async with open_gateway(storefront=True) as client:
@@ -59,12 +67,12 @@ async def test_looking(open_gateway, versions):
 async def test_without_a_key_nothing_can_be_changed(open_gateway, versions):
     async with open_gateway(storefront=True) as client:
         for path in ("/v1/models/gateway/promote", "/v1/models/gateway/rollback"):
-            assert (await client.post(path, json={"version": versions[1]}, headers=ADMIN)).status_code == 404
+            assert (await client.post(path, json={"version": versions[1]}, headers=ADMIN)).status_code == 401
 
 
-async def test_promotion_and_the_way_back(open_gateway, versions):
+async def test_promotion_and_the_way_back(open_gateway, versions, keys):
     old, new = versions
-    async with open_gateway(storefront=True, admin_key=SecretStr(KEY)) as client:
+    async with open_gateway(storefront=True, api_keys_file=keys) as client:
         assert (await client.get("/v1/models")).json()["can_change"]
         for headers in ({}, {"authorization": "Bearer something else altogether"}):
             refused = await client.post("/v1/models/gateway/promote", json={"version": new}, headers=headers)
@@ -78,8 +86,8 @@ async def test_promotion_and_the_way_back(open_gateway, versions):
         assert (await client.get("/v1/items")).json()["total"] == 30
 
 
-async def test_what_cannot_be_changed(open_gateway, versions):
-    async with open_gateway(storefront=True, admin_key=SecretStr(KEY)) as client:
+async def test_what_cannot_be_changed(open_gateway, versions, keys):
+    async with open_gateway(storefront=True, api_keys_file=keys) as client:
 
         async def status(path, version):
             answer = await client.post(f"/v1/models/{path}", json={"version": version}, headers=ADMIN)
@@ -91,10 +99,10 @@ async def test_what_cannot_be_changed(open_gateway, versions):
         assert await status("gateway/rollback", "") == (409, "not-released")
 
 
-async def test_a_harmed_version_is_listed_and_not_promoted(open_gateway, versions, model_store):
+async def test_a_harmed_version_is_listed_and_not_promoted(open_gateway, versions, model_store, keys):
     folder = model_store.bundle("gateway", versions[1]).path
     (folder / "popularity.json").write_text("{}")
-    async with open_gateway(storefront=True, admin_key=SecretStr(KEY)) as client:
+    async with open_gateway(storefront=True, api_keys_file=keys) as client:
         refused = await client.post("/v1/models/gateway/promote", json={"version": versions[1]}, headers=ADMIN)
         assert (refused.status_code, refused.json()["type"]) == (409, "urn:cascade:problem:not-released")
         (folder / "manifest.json").write_text("{")

@@ -15,6 +15,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from cascade.settings import Settings
 from orchestration.base import base_of, days_to_learn
 from orchestration.jobs import full_retrain
+from orchestration.retention_jobs import retain_data
 
 STOPPED = dg.DefaultSensorStatus.STOPPED
 UNFINISHED = [
@@ -67,7 +68,7 @@ def sensors(
 
 
 def schedules(settings: Settings, fine_tuning: UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
-    """Every night the newest complete day; every Sunday everything."""
+    """Every night the newest complete day; every Sunday everything; every morning what is too old goes."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED
 
     @dg.schedule(
@@ -91,7 +92,15 @@ def schedules(settings: Settings, fine_tuning: UnresolvedAssetJobDefinition) -> 
         default_status=status,
         description="rebuild everything from all complete days",
     )
-    return [every_night, every_sunday]
+    every_morning = dg.ScheduleDefinition(
+        name="every_morning",
+        job=retain_data,
+        cron_schedule="30 5 * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="remove what the settings say may be kept no longer",
+    )
+    return [every_night, every_sunday, every_morning]
 
 
 def _next_day(settings: Settings, after: date, instance: dg.DagsterInstance, job: str) -> dg.RunRequest | dg.SkipReason:

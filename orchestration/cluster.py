@@ -19,7 +19,7 @@ _LIGHT = {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"cpu": "2", "
 _CPU, _MEMORY_GI = {"requests": 2, "limits": 4}, {"requests": 8, "limits": 16}
 """Of one process that trains or encodes."""
 _SHARED_MEMORY: dict[str, dict[str, Any]] = {
-    "container_config": {"volume_mounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]},  # noqa: S108
+    "container_config": {"volume_mounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}]},  # noqa: S108  # nosec B108
     "pod_spec_config": {"volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}]},
 }
 """NCCL passes gradients between GPUs of a node through /dev/shm, of which a container has 64 MB otherwise."""

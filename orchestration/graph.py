@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from cascade.settings import Settings
-from orchestration import automation, canary_jobs, checks, release_jobs
+from orchestration import automation, canary_jobs, checks, release_jobs, retention_jobs
 from orchestration.assets import (
     adaptation,
     embeddings,
@@ -63,7 +63,7 @@ def create_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=checks.ALL,
-        jobs=[*defined.values(), full_retrain, *release_jobs.JOBS, *canary_jobs.JOBS],
+        jobs=[*defined.values(), full_retrain, *release_jobs.JOBS, *canary_jobs.JOBS, *retention_jobs.JOBS],
         schedules=automation.schedules(settings, defined[FINE_TUNING_JOB]),
         sensors=automation.sensors(settings, defined[FINE_TUNING_JOB], defined[NEW_ITEMS_JOB]),
         resources={"workspace": workspace},

@@ -44,6 +44,15 @@ class Settings(BaseSettings):
 
     keep_versions: int = Field(10, ge=1, description="newest versions of a service's bundle that retention keeps")
 
+    # What is kept no longer
+    keep_interactions_days: int | None = Field(
+        None, ge=1, description="days that interactions are kept; none: for ever; more than a full training needs"
+    )
+    keep_impressions_days: int | None = Field(None, ge=1, description="days that impressions are kept; none: likewise")
+    keep_features_days: int | None = Field(
+        None, ge=1, description="days that offline features of users who did nothing since are kept; none: likewise"
+    )
+
     # The built-in shop
     shop_size: Literal["tiny", "small", "seed"] = Field("small", description="size of the built-in shop")
     shop_first_day: date = Field(date(2026, 1, 5), description="first day of the built-in shop (UTC)")

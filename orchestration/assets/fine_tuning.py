@@ -31,6 +31,7 @@ from orchestration.assets.training import (
 )
 from orchestration.catalog import retrieval_parts
 from orchestration.cluster import TRAINS
+from orchestration.forgotten import Forgotten
 from orchestration.lineage import MODEL, current_catalog, predecessor
 from orchestration.partitions import fine_tuning_days
 from orchestration.provenance import reads
@@ -338,15 +339,17 @@ def _write_fine_tuning_set(workspace: Workspace, day: date, items: ItemTable, ma
     from cascade.training.replay import fine_tuning_rows, on_table, replayed_days, seed_of, split_by_time
 
     settings, seed = workspace.settings, seed_of(workspace.settings.seed, day)
-    rows = pq.read_table(workspace.folder("daily_rows", day.isoformat()) / ROWS)
+    forgotten = Forgotten.of(workspace)
+    rows = forgotten.out_of(pq.read_table(workspace.folder("daily_rows", day.isoformat()) / ROWS))
     held_out = split_by_time(np.asarray(rows.column("timestamp"), np.int64), settings.holdout_share)
     pq.write_table(rows.filter(pa.array(held_out)), making.folder / HOLDOUT)
     kept = making.folder / "kept.parquet"
     pq.write_table(rows.filter(pa.array(~held_out)), kept)
     masking = Masking(seed, settings.mask_share, settings.mask_share)
+    users = UserTransform.load(workspace.folder("user_transform"))
     new = TrainingSet.build(
         kept,
-        UserTransform.load(workspace.folder("user_transform")),
+        users,
         ContextTransform.load(workspace.folder("context_transform")),
         items,
         histories=histories_for(workspace, kept, items),
@@ -356,8 +359,9 @@ def _write_fine_tuning_set(workspace: Workspace, day: date, items: ItemTable, ma
     kept.unlink()
     table = ItemTable.load(workspace.folder("item_table"), mmap=True)
     replayed = replayed_days(workspace.split().train, settings.replay_days, seed)
-    older = on_table(TrainingSet.load(workspace.folder("training_set")), table, items)
-    evaluation = on_table(TrainingSet.load(workspace.folder("evaluation_set")).masked(masking), table, items)
+    older = on_table(forgotten.out_of_set(TrainingSet.load(workspace.folder("training_set")), users), table, items)
+    judged = forgotten.out_of_set(TrainingSet.load(workspace.folder("evaluation_set")), users)
+    evaluation = on_table(judged.masked(masking), table, items)
     together = fine_tuning_rows(new, older, replayed, evaluation, settings.replay_share, seed)
     (making.folder / TRAIN).mkdir()
     together.save(making.folder / TRAIN)

@@ -6,10 +6,13 @@ has another ending, so that no reader of the folder meets it. A file is named by
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from cascade.data.contract import IMPRESSIONS, INTERACTIONS, day_folder
 
 _NAME = re.compile(rf"({INTERACTIONS}|{IMPRESSIONS})/date=\d{{4}}-\d{{2}}-\d{{2}}/live-[0-9a-z-]+\.parquet")
 _TEMPORARY = ".part"
+_LOCK = ".live.lock"
 
 
 class LiveFiles:
@@ -28,6 +32,25 @@ class LiveFiles:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Held from the question who was forgotten until a file has its name; many may write at once."""
+        with self._locked(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def rewriting(self) -> Iterator[None]:
+        """Held while a user's rows are removed: what was being written is whole by then; nobody writes meanwhile."""
+        with self._locked(fcntl.LOCK_EX):
+            yield
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        self._root.mkdir(parents=True, exist_ok=True)
+        with (self._root / _LOCK).open("w") as lock:
+            fcntl.flock(lock, how)  # the system lets go of it when its holder dies
+            yield
 
     def new_name(self, table: str, day: date) -> str:
         """A name that no other file has or will have; names of one folder order by the time they were given."""

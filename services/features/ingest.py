@@ -20,11 +20,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from cascade.online.errors import FeatureStoreNotReady
 from cascade.online.streams import Backlog, ConsumerGroup, Entry
+from cascade.privacy.online import who
 from cascade.serving.errors import NotReady
 from cascade.serving.logging import get_logger
 from services.features.errors import Abandoned, Unusable
 from services.features.files import LiveFiles, is_live_name
-from services.features.kinds import Kind
+from services.features.kinds import Forgotten, Kind, nobody
 from services.features.rows import Catalog
 from services.features.telemetry import Telemetry
 
@@ -74,6 +75,7 @@ class Ingest(Generic[T]):
     """One stream of one worker. `run` in a thread of its own.
 
     catalog: the items known now; raises NotReady while there is none
+    forgotten: → those of some users who were forgotten: their entries become no rows
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Ingest(Generic[T]):
         catalog: Callable[[], Catalog],
         policy: Policy,
         telemetry: Telemetry,
+        forgotten: Forgotten = nobody,
     ) -> None:
+        self._forgotten = forgotten
         self._group = group
         self._kind = kind
         self._files = files
@@ -209,7 +213,9 @@ class Ingest(Generic[T]):
         while self._failing and self._failing[0].at <= time.monotonic():
             entry, reason = self._failing[0].what
             if entry.tries >= self._policy.tries:
-                if self._group.bury(entry, reason, self._policy.dead_letters):
+                if self._is_forgotten(entry):
+                    self._group.drop([entry.id])
+                elif self._group.bury(entry, reason, self._policy.dead_letters):
                     self._telemetry.dead_letters.labels(self._kind.stream).inc()
                     log.warning("dead letter", stream=self._kind.stream, entry=entry.id, reason=reason)
                 again = []
@@ -220,6 +226,10 @@ class Ingest(Generic[T]):
                 self._parse(again[0], catalog)
             else:
                 self._held.discard(entry.id)
+
+    def _is_forgotten(self, entry: Entry) -> bool:
+        user, _ = who(entry.fields)
+        return user is not None and bool(self._forgotten([user]))
 
     def _use(self, catalog: Catalog) -> None:
         if not self._fresh:
@@ -271,7 +281,18 @@ class Ingest(Generic[T]):
         for entry, value in batch:
             days.setdefault(self._kind.day(value), []).append((entry, value))
         for day, entries in sorted(days.items()):
-            self._write_file(day, entries)
+            with self._files.writing():
+                self._write_file(day, self._persist(partial(self._remembered, entries)))
+
+    def _remembered(self, entries: list[tuple[Entry, T]]) -> list[tuple[Entry, T]]:
+        """Without those of users who were forgotten, which are done with."""
+        gone = self._forgotten(self._kind.user(value) for _, value in entries)
+        if not gone:
+            return entries
+        dropped = [entry.id for entry, value in entries if self._kind.user(value) in gone]
+        self._group.drop(dropped)
+        log.info("entries of forgotten users dropped", stream=self._kind.stream, entries=len(dropped))
+        return [(entry, value) for entry, value in entries if self._kind.user(value) not in gone]
 
     def _write_file(self, day: date, entries: list[tuple[Entry, T]]) -> None:
         stream = self._kind.stream

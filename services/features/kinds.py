@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Protocol, TypeVar
 
@@ -30,7 +30,15 @@ from services.features.telemetry import Telemetry
 
 T = TypeVar("T")
 
+Forgotten = Callable[[Iterable[str]], set[str]]
+"""→ those of some users who were forgotten. Raises what Redis raises."""
+
 log = get_logger(__name__)
+
+
+def nobody(_users: Iterable[str]) -> set[str]:
+    """Where nobody was ever forgotten."""
+    return set()
 
 
 class Kind(Protocol[T]):
@@ -49,6 +57,9 @@ class Kind(Protocol[T]):
 
     def use(self, entries: Sequence[tuple[Entry, T]], catalog: Catalog) -> None:
         """What is done at once, before the entries count as handled. May be done twice."""
+
+    def user(self, value: T) -> str:
+        """Whose it is."""
 
     def day(self, value: T) -> date:
         """The partition."""
@@ -84,6 +95,10 @@ class Interactions:
         for entry, _ in entries:
             self._telemetry.lag.observe(max(now - entry.at_ms / 1000, 0.0))
 
+    def user(self, value: Event) -> str:
+        """See Kind."""
+        return value.user_id
+
     def day(self, value: Event) -> date:
         """See Kind."""
         return day_of(value.timestamp)
@@ -114,6 +129,10 @@ class Impressions:
     def use(self, entries: Sequence[tuple[Entry, Impression]], catalog: Catalog) -> None:
         """Nothing is done at once."""
 
+    def user(self, value: Impression) -> str:
+        """See Kind."""
+        return value.user_id
+
     def day(self, value: Impression) -> date:
         """See Kind."""
         return day_of(value.timestamp)
@@ -136,9 +155,19 @@ class OfflinePushes:
 
     A killed worker's last few seconds are missing there until the users act again or the daily build writes the file
     anew from the interactions, which lose nothing.
+
+    forgotten: → those of some users who were forgotten
     """
 
-    def __init__(self, activity: FeastActivity, telemetry: Telemetry, every_s: float, most_rows: int) -> None:
+    def __init__(
+        self,
+        activity: FeastActivity,
+        telemetry: Telemetry,
+        every_s: float,
+        most_rows: int,
+        forgotten: Forgotten = nobody,
+    ) -> None:
+        self._forgotten = forgotten
         self._activity = activity
         self._telemetry = telemetry
         self._every_s = every_s
@@ -164,7 +193,7 @@ class OfflinePushes:
         if not gathered:
             return 0.0
         try:
-            took_s = self._activity.push_offline(gathered, self._most_rows)
+            took_s = self._activity.push_offline(gathered, self._most_rows, self._forgotten)
         except Exception as error:  # Feast and DuckDB raise anything; the online store and the rows do not depend on it
             self._telemetry.offline_failures.inc()
             log.warning("offline push failed; tried again", error=f"{type(error).__name__}: {error}")

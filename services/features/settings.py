@@ -36,6 +36,13 @@ class FeaturesSettings(ServiceSettings, RedisSettings, BundleSettings):
     retry_s: float = Field(1.0, ge=0, description="time before the second try; doubled for each further one")
     dead_letters: int = Field(100_000, ge=1, description="dead letters kept, about")
     offline_push_s: float = Field(10.0, gt=0, description="time between pushes to Feast's offline store")
+    artifacts: Path | None = Field(
+        None, description="folder of the build's artifacts, to remove a forgotten user's rows from; none: left alone"
+    )
+    forget_poll_s: float = Field(1.0, gt=0, description="time between looks for users to forget")
+    forget_settle_s: float = Field(
+        2.0, ge=0, description="time from the request to the removal, in which what was under way ends"
+    )
     offline_rows: int = Field(
         200_000, ge=1000, description="rows of the offline store after which the older half goes, until the next build"
     )

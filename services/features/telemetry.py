@@ -51,6 +51,12 @@ class Telemetry:
         self.troubles = Counter(
             "cascade_worker_troubles", "Cycles that failed and are tried again", by_stream, registry=registry
         )
+        self.forgotten = Counter(
+            "cascade_forgotten_users", "Users whose rows were removed from every file", registry=registry
+        )
+        self.forgetting_failures = Counter(
+            "cascade_forgetting_failures", "Removals of a user that failed and are tried again", registry=registry
+        )
         self.flush_size = Histogram(
             "cascade_flush_entries", "Entries written into one file", by_stream,
             buckets=FLUSH_BUCKETS, registry=registry,

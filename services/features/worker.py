@@ -13,7 +13,10 @@ from cascade.online import keys
 from cascade.online.activity import FeastActivity
 from cascade.online.connection import connect_blocking
 from cascade.online.streams import ConsumerGroup
+from cascade.privacy.suppression import Suppression
+from cascade.store import ModelStore
 from services.features.files import LiveFiles
+from services.features.forgetting import Forgetting, Places
 from services.features.ingest import Ingest, Policy
 from services.features.kinds import Impressions, Interactions, OfflinePushes
 from services.features.rows import Catalog
@@ -37,17 +40,28 @@ class Worker:
             FeastActivity(settings.feast_registry, url, settings.event_weights, timeout_s) for _ in range(2)
         )
         self._online = online
-        pushes = OfflinePushes(offline, telemetry, settings.offline_push_s, settings.offline_rows)
+        forgotten = Suppression(self._redis).among
+        pushes = OfflinePushes(offline, telemetry, settings.offline_push_s, settings.offline_rows, forgotten)
         files, policy = LiveFiles(settings.dataset), policy_of(settings)
 
         def ingest(kind: Any) -> Ingest[Any]:
             group = ConsumerGroup(self._redis, kind.stream, keys.FEATURES_GROUP, self.name)
-            return Ingest(group, kind, files, catalog, policy, telemetry)
+            return Ingest(group, kind, files, catalog, policy, telemetry, forgotten)
 
         self._ingests: Sequence[Ingest[Any]] = [
             ingest(Interactions(self._redis, online, pushes, telemetry)),
             ingest(Impressions(self._redis, settings.attribution_s)),
         ]
+        forgetting = Forgetting(
+            self._redis,
+            self.name,
+            files,
+            Places(settings.dataset, settings.feast_registry.parent / "offline", settings.artifacts),
+            ModelStore(settings.model_store),
+            telemetry,
+            poll_s=settings.forget_poll_s,
+            settle_s=settings.forget_settle_s,
+        )
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
@@ -55,6 +69,7 @@ class Worker:
                 (self._ingests[0].run, "interactions"),
                 (self._ingests[1].run, "impressions"),
                 (pushes.run, "offline-pushes"),
+                (forgetting.run, "forgetting"),
             )
         ]
 

@@ -15,7 +15,9 @@ from cascade.api.filter import FilterRequest, FilterResponse, ForgetResponse, Se
 from cascade.api.gateway import Stage
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
+from cascade.online.errors import ForgottenUser
 from cascade.serving.calls import Answer, Caller, CallError, CallLate
+from cascade.serving.problems import FORGOTTEN_STATUS
 from services.gateway.ports import StageBusy, StageDown, StageGarbled, StageLate, StageRefused
 
 Message = TypeVar("Message", bound=BaseModel)
@@ -132,7 +134,12 @@ class FilterClient:
     async def seen(self, request: SeenRequest) -> SeenResponse:
         """See SeenFilter. The write gets a name, by which another replica knows what the first one did of it."""
         named = request.model_copy(update={"write_id": uuid4().hex})
-        return await self._service.write("/v1/seen", named, SeenResponse, self._write_timeout_s)
+        try:
+            return await self._service.write("/v1/seen", named, SeenResponse, self._write_timeout_s)
+        except StageRefused as error:
+            if error.status == FORGOTTEN_STATUS:
+                raise ForgottenUser from error
+            raise
 
     async def forget(self, user_id: str) -> int:
         """See SeenFilter."""

@@ -200,10 +200,9 @@ async def open_gateway(
         ports=ports,
         visitors=Visitors(
             ports.seen_filter,
-            features,
+            redis,
             lambda: holder.current.value.catalog if holder.version else None,
             settings.clock_skew_s,
-            settings.write_timeout_ms / 1000,
             clock,
         ),
         telemetry=telemetry,

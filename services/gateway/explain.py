@@ -148,10 +148,6 @@ class KeptFeatures:
         self.record.user = found or unknown_user(user_id)
         return found
 
-    async def delete(self, user_id: str) -> int:
-        """See FeatureSource."""
-        return await self.port.delete(user_id)
-
 
 @dataclass(frozen=True)
 class KeptRetriever:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
+from redis.asyncio import Redis
+
 from cascade.api.filter import SeenRequest
-from cascade.api.gateway import InteractionRequest
+from cascade.api.gateway import ForgettingReceipt, InteractionRequest
 from cascade.errors import CascadeError
+from cascade.privacy import receipts
 from services.gateway.catalog import Catalog
 from services.gateway.context import Clock, imputed_timestamp, known_device, system_clock
-from services.gateway.ports import FeatureSource, SeenFilter, StageLate
+from services.gateway.ports import SeenFilter
 
 
 class InteractionRefused(CascadeError):
@@ -36,23 +38,21 @@ class Visitors:
 
     catalog: gives the catalog in use, or None while none is loaded; then no item can be called unknown
     skew_s: how far ahead of this machine's clock a timestamp may be, in seconds
-    forget_s: how long the feature store may take to forget a user, in seconds
+    redis: the online store, which takes requests to forget
     """
 
     def __init__(
         self,
         seen_filter: SeenFilter,
-        features: FeatureSource,
+        redis: Redis,
         catalog: Callable[[], Catalog | None],
         skew_s: int = 3600,
-        forget_s: float = 1.0,
         clock: Clock = system_clock,
     ) -> None:
         self._filter = seen_filter
-        self._features = features
+        self._redis = redis
         self._catalog = catalog
         self._skew_s = skew_s
-        self._forget_s = forget_s
         self._clock = clock
 
     async def record(self, request: InteractionRequest) -> str:
@@ -61,6 +61,7 @@ class Visitors:
         Raises:
             NoSuchItem, FromTheFuture: the request is at fault
             StageError: it is not known to be recorded; try again
+            ForgottenUser: nothing of this user is recorded any more
         """
         catalog = self._catalog()
         if catalog is not None and request.item_id not in catalog:
@@ -86,11 +87,13 @@ class Visitors:
         """Remove what the user met: every item may be shown again. Raises StageError."""
         return {"history": await self._filter.forget(user_id)}
 
-    async def forget(self, user_id: str) -> dict[str, int]:
-        """Remove the user's history and online features. Raises CascadeError."""
-        removed = await self.forget_history(user_id)
-        try:
-            async with asyncio.timeout(self._forget_s):
-                return {**removed, "features": await self._features.delete(user_id)}
-        except TimeoutError as error:
-            raise StageLate("features", f"not forgotten within {self._forget_s:g} s") from error
+    async def forget(self, user_id: str) -> ForgettingReceipt:
+        """Forget a user online and keep the id out from now on; the rest is queued. Raises OnlineStoreDown.
+
+        Where it raises, nothing was done: everything online goes by one step, or stays.
+        """
+        return ForgettingReceipt.model_validate(await receipts.begin(self._redis, user_id))
+
+    async def receipt(self, receipt: str) -> ForgettingReceipt:
+        """How far a forgetting has come. Raises NoSuchReceipt, OnlineStoreDown."""
+        return ForgettingReceipt.model_validate(await receipts.read(self._redis, receipt))

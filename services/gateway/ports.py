@@ -79,9 +79,6 @@ class FeatureSource(Protocol):
     async def get(self, user_id: str) -> UserFeatures | None:
         """Features of a user, or None for one it has never met. Raises CascadeError when it cannot tell."""
 
-    async def delete(self, user_id: str) -> int:
-        """Forget a user; returns the number of records removed. Raises CascadeError when it cannot."""
-
 
 class Retriever(Protocol):
     """The candidate stage. Methods raise StageError."""

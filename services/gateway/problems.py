@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cascade.online.errors import FeatureStoreNotReady
+from cascade.privacy.receipts import NoSuchReceipt
 from cascade.serving.problems import FieldError, Problem, ProblemOf, retry_after
 from cascade.store.errors import BundleNotFound, BundleRefused, InvalidName, NothingBefore
 from services.gateway.interactions import FromTheFuture, InteractionRefused, NoSuchItem
@@ -40,6 +41,11 @@ def features_not_ready(_error: FeatureStoreNotReady) -> Problem:
     )  # fmt: skip
 
 
+def no_such_receipt(error: NoSuchReceipt) -> Problem:
+    """404."""
+    return Problem("unknown-receipt", 404, "Unknown receipt", str(error))
+
+
 def no_such_version(error: NoSuchService | BundleNotFound) -> Problem:
     """404: the caller holds the admin key, or looks at names that the page lists."""
     return Problem("unknown-version", 404, "Unknown service or version", str(error))
@@ -70,6 +76,7 @@ PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     FromTheFuture: from_the_future,
     StageError: stage_failed,
     FeatureStoreNotReady: features_not_ready,
+    NoSuchReceipt: no_such_receipt,
     NoSuchService: no_such_version,
     BundleNotFound: no_such_version,
     BundleRefused: not_released,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from cascade.api.common import MAX_ID_LENGTH
 from cascade.api.gateway import (
     DeletionResponse,
+    ForgettingReceipt,
     InfoResponse,
     InteractionRequest,
     InteractionResponse,
@@ -22,6 +23,7 @@ from services.gateway.container import Gateway
 from services.gateway.tracks import forced_tracks
 
 UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["u-17"])]
+Receipt = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["0123456789abcdef"])]
 
 router = APIRouter()
 
@@ -98,10 +100,24 @@ async def forget_history(user_id: UserId, request: Request) -> Response:
 @router.delete(
     "/v1/users/{user_id:path}",
     tags=["visitors"],
-    summary="Forget a user's history and online features",
-    response_model=DeletionResponse,
+    summary="Forget a user",
+    response_model=ForgettingReceipt,
 )
 async def forget_user(user_id: UserId, request: Request) -> Response:
-    """Removes history and online features; `removed` counts the records of each."""
-    removed = await gateway_of(request).visitors.forget(user_id)
-    return reply(DeletionResponse(user_id=user_id, removed=removed))
+    """Removes whatever is kept of a user, and keeps the id out from now on; answers with a receipt.
+
+    What is online is gone with the answer. Streams, files and offline features follow within seconds; the receipt
+    tells when, what was removed, and which model versions have learned from the user.
+    """
+    return reply(await gateway_of(request).visitors.forget(user_id))
+
+
+@router.get(
+    "/v1/forgettings/{receipt}",
+    tags=["visitors"],
+    summary="How far a user's forgetting has come",
+    response_model=ForgettingReceipt,
+)
+async def forgetting(receipt: Receipt, request: Request) -> Response:
+    """The receipt that `DELETE /v1/users/{id}` gave, as it stands now."""
+    return reply(await gateway_of(request).visitors.receipt(receipt))

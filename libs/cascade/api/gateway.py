@@ -189,10 +189,37 @@ class PopularResponse(Message):
 
 
 class DeletionResponse(Message):
-    """DELETE /v1/users/{id} and /v1/users/{id}/history: what was removed."""
+    """DELETE /v1/users/{id}/history: what was removed."""
 
     user_id: str
     removed: dict[str, int]
+
+
+class LearnedVersion(Message):
+    """A model version that learned from days on which the forgotten user did something."""
+
+    service: str
+    version: str
+    aliases: list[str]
+    days: list[str]
+    replaced: str
+
+
+class ForgettingReceipt(Message):
+    """DELETE /v1/users/{id} and GET /v1/forgettings/{receipt}: what was removed where.
+
+    What is online is gone when the answer comes; `status` is `done` when every file is rewritten too.
+    """
+
+    receipt: Annotated[str, Field(description="ask for it again with GET /v1/forgettings/{receipt}")]
+    status: Literal["pending", "done"]
+    user: Annotated[str, Field(description="SHA-256 of the id: the receipt holds no id")]
+    asked: str
+    finished: str | None
+    removed: Annotated[dict[str, int], Field(description="keys, entries and rows, by place")]
+    days: Annotated[list[str], Field(description="days of which rows were removed")]
+    checkpoints: list[LearnedVersion]
+    remarks: list[str]
 
 
 class InfoResponse(Message):

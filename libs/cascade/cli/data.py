@@ -82,6 +82,19 @@ def validate(folder: Annotated[Path, typer.Argument(help="The dataset folder to 
     _tell(folder)
 
 
+@app.command()
+def retain() -> None:
+    """Remove interactions, impressions and features older than CASCADE_KEEP_…_DAYS say."""
+    from cascade.cli.common import load_settings
+    from cascade.local.parts import absolute
+    from cascade.privacy.retention import retain as remove
+
+    with _ending_well():
+        removed = remove(absolute(load_settings()))
+        for name, count in removed.items():
+            _out.print(f"{name.replace('_', ' ')}: {count} removed", highlight=False)
+
+
 def _refuse_filled(out: Path) -> None:
     """Days or pictures of another shop must not stay beside the new one's."""
     if out.is_dir() and any(out.iterdir()):

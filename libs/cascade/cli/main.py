@@ -44,6 +44,14 @@ app.add_typer(
 )
 app.add_typer(
     typer.Typer(
+        cls=lazy_group("cascade.cli.users"),
+        help="Visitors: forget one everywhere, show the receipt. Example: cascade users forget u-17",
+        no_args_is_help=True,
+    ),
+    name="users",
+)
+app.add_typer(
+    typer.Typer(
         cls=lazy_group("cascade.cli.keys"),
         help="API keys of the gateway: create, list, revoke. Example: cascade keys create backend --scope recommend",
         no_args_is_help=True,

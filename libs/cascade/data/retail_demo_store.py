@@ -90,7 +90,7 @@ def import_retail_demo_store(
 
 def _load_yaml(path: Path) -> Any:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads it ten times as fast
-    return yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - both loaders are safe ones
+    return yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506  # nosec B506 - both are safe
 
 
 def _load_json(path: Path) -> Any:

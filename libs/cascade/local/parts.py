@@ -184,6 +184,7 @@ def _service_environment(settings: Settings, name: str, token: str | None) -> di
     if name == FEATURES:
         values |= {
             "DATASET": str(settings.dataset_dir),
+            "ARTIFACTS": str(settings.artifacts_dir),
             "FEAST_REGISTRY": str(settings.feast_dir / "registry.db"),
             "EVENT_WEIGHTS": json.dumps(settings.event_weights),
         }

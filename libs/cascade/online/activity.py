@@ -120,11 +120,17 @@ class FeastActivity:
         )
         write_rows(self._client, rows, keep_later=False)
 
-    def push_offline(self, activities: Mapping[str, Activity], most_rows: int) -> float:
+    def push_offline(
+        self,
+        activities: Mapping[str, Activity],
+        most_rows: int,
+        forgotten: Callable[[Iterable[str]], set[str]] = lambda _: set(),
+    ) -> float:
         """Into the offline file, which Feast reads and writes whole; returns seconds taken.
 
         most_rows: the file's newest rows that are kept when it has grown beyond them, so that a push stays cheap; the
             daily build writes the file anew from the interactions
+        forgotten: → those of some users who were forgotten; asked while nobody removes rows
         """
         from feast.data_source import PushMode
 
@@ -132,6 +138,10 @@ class FeastActivity:
         started = time.perf_counter()
         file = Path(store.get_feature_view(ACTIVITY_VIEW).batch_source.path)
         with offline_activity_lock(file):
+            gone = forgotten(activities)
+            activities = {user: activity for user, activity in activities.items() if user not in gone}
+            if not activities:
+                return 0.0
             _keep_newest(file, most_rows - len(activities))
             store.push(ACTIVITY_PUSH_SOURCE, _frame(activities), to=PushMode.OFFLINE)
         return time.perf_counter() - started

@@ -4,6 +4,7 @@ OnlineError
 ├── RedisNotFound           no URL, no server on the PATH, no bundled one
 ├── RedisStartFailed        a server was found and did not come up
 ├── OnlineStoreDown         Redis did not answer
+├── ForgottenUser           nothing is recorded of this user any more
 ├── FeatureStoreNotReady    Feast has no registry yet
 └── FeatureValueUnreadable  Feast's online store holds something else than a feature's value
 """
@@ -27,6 +28,13 @@ class RedisStartFailed(OnlineError):
 
 class OnlineStoreDown(OnlineError):
     """Redis did not answer this request; the next one tries again."""
+
+
+class ForgottenUser(OnlineError):
+    """Nothing is recorded of this user any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the user of this id was forgotten; nothing of it is recorded")
 
 
 class FeatureStoreNotReady(OnlineError):

@@ -23,16 +23,22 @@ from cascade.features.spec import NEGATIVE_EVENT_TYPES
 from cascade.online import keys
 from cascade.online.bloom import PositionTable
 from cascade.online.connection import store_errors
+from cascade.online.errors import ForgottenUser
 from cascade.online.generations import HIDE, SeenShape
+from cascade.privacy.suppression import digest_of
 
-# KEYS: seen items, recent list, stream; the list's clicked items where the event belongs to a list; the note of the
-#       write where it has a name.
+# KEYS: seen items, recent list, stream, forgotten users; the list's clicked items where the event belongs to a list;
+#       the note of the write where it has a name.
 # ARGV: seconds to live, length of the recent list, its new entry, item, seconds to live of the clicked items,
 #       UTC seconds now, the four of SeenShape.arguments, places of the last two keys or 0, seconds to live of the note,
-#       number of stream values, field and value in turn, the bits.
+#       number of stream values, the user's digest, field and value in turn, the bits.
+# Returns false, and does nothing, of a user who was forgotten.
 _RECORD = (
     HIDE
     + """
+if redis.call('SISMEMBER', KEYS[4], ARGV[15]) == 1 then
+    return false
+end
 local clicked, written = KEYS[tonumber(ARGV[11])], KEYS[tonumber(ARGV[12])]
 local made = written and redis.call('GET', written)
 if made then
@@ -41,7 +47,7 @@ end
 local ttl = tonumber(ARGV[1])
 local fields = tonumber(ARGV[14])
 hide(KEYS[1], tonumber(ARGV[6]), ttl, tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10],
-    15 + fields, #ARGV)
+    16 + fields, #ARGV)
 redis.call('LPUSH', KEYS[2], ARGV[3])
 redis.call('LTRIM', KEYS[2], 0, tonumber(ARGV[2]) - 1)
 redis.call('EXPIRE', KEYS[2], ttl)
@@ -49,7 +55,7 @@ if clicked then
     redis.call('SADD', clicked, ARGV[4])
     redis.call('EXPIRE', clicked, ARGV[5])
 end
-made = redis.call('XADD', KEYS[3], '*', unpack(ARGV, 15, 14 + fields))
+made = redis.call('XADD', KEYS[3], '*', unpack(ARGV, 16, 15 + fields))
 if written then
     redis.call('SET', written, made, 'EX', ARGV[13])
 end
@@ -158,11 +164,13 @@ class Interactions:
         """Write one interaction; returns the id of its event in the stream, once all of it is done.
 
         write_id: the sender's name for this write; within WRITTEN_TTL_S it has its effect once, and the same answer
+
+        Raises ForgottenUser of one who was forgotten: nothing is written then.
         """
         recent = RecentItem(event.timestamp, event.event_type, event.item_id)
         fields = [part for pair in event.fields().items() for part in pair]
         bits = self._positions.lookup([event.item_id])[:, 0].tolist()
-        names = [keys.seen(event.user_id), keys.recent(event.user_id), keys.EVENTS]
+        names = [keys.seen(event.user_id), keys.recent(event.user_id), keys.EVENTS, keys.SUPPRESSED]
         clicked = written = 0
         if event.is_click_on_a_list:
             names.append(keys.clicked(str(event.request_id)))
@@ -183,6 +191,7 @@ class Interactions:
             written,
             keys.WRITTEN_TTL_S,
             len(fields),
+            digest_of(event.user_id),
             *fields,
             *bits,
         ]
@@ -192,6 +201,8 @@ class Interactions:
                 event_id = await self._client.evalsha(_RECORD_SHA, len(names), *arguments)  # type: ignore[misc]
             except NoScriptError:  # a server that was restarted, or met for the first time; nothing ran yet
                 event_id = await self._client.eval(_RECORD, len(names), *arguments)  # type: ignore[misc]
+        if event_id is None:
+            raise ForgottenUser
         return _text(event_id)
 
     async def unseen(self, user_id: str, item_ids: Sequence[str]) -> list[str]:

@@ -11,6 +11,10 @@
 | cascade:clicked:{request} | set | item ids clicked in the list of that request | CLICKED_TTL_S, from the last click |
 | cascade:canary:{service}:{version}:{step} | set | users whose first list of the step counted | CANARY_USERS_TTL_S |
 | cascade:written:{write} | string | id of the event that a write made, which may be sent again | WRITTEN_TTL_S |
+| cascade:suppressed | set | SHA-256 of the ids of users who were forgotten | none |
+| cascade:forgettings | hash | receipt → id of a user whose traces are still being removed | none: the work removes it |
+| cascade:forgetting | string | the worker that removes them now | 60 s |
+| cascade:forgotten:{receipt} | hash | what was removed where, of a user's digest | RECEIPT_TTL_S |
 | cascade:rate:{key} | hash | tokens of an API key: `tokens`, `at` (UTC seconds) | until it is full again |
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
@@ -41,11 +45,18 @@ CANARY_USERS_TTL_S = 2 * DAY_S
 WRITTEN_TTL_S = 60
 """Seconds for which a write that is sent again is known: longer than any write may take."""
 
+RECEIPT_TTL_S = 365 * DAY_S
+"""Seconds for which it can be shown that a user was forgotten."""
+
 EVENTS = f"{_PREFIX}:events"
 IMPRESSIONS = f"{_PREFIX}:impressions"
 DEAD_LETTERS = f"{_PREFIX}:dead-letters"
 FEATURES_GROUP = "features"
 """Consumer group of the features worker, on both streams."""
+SUPPRESSED = f"{_PREFIX}:suppressed"
+FORGETTINGS = f"{_PREFIX}:forgettings"
+FORGETTING_LOCK = f"{_PREFIX}:forgetting"
+CANARY_USERS_PATTERN = f"{_PREFIX}:canary:*"
 POPULAR_GLOBAL = f"{_PREFIX}:popular:global"
 
 
@@ -72,6 +83,11 @@ def clicked(request_id: str) -> str:
 def canary_users(service: str, version: str, step: int) -> str:
     """Set of the users who have counted in one step of a canary."""
     return f"{_PREFIX}:canary:{service}:{version}:{step}"
+
+
+def receipt(receipt_id: str) -> str:
+    """What was done of a user's forgetting."""
+    return f"{_PREFIX}:forgotten:{receipt_id}"
 
 
 def written(write_id: str) -> str:

@@ -264,6 +264,11 @@ class ConsumerGroup:
         arguments = [self.group, self.consumer, entry.id, most, *letter]
         return bool(self._bury(keys=[self.stream, keys.DEAD_LETTERS], args=arguments))
 
+    def drop(self, ids: Sequence[str]) -> None:
+        """Acknowledge entries of this reader that become no row."""
+        for start in range(0, len(ids), _PAGE):
+            self._client.xack(self.stream, self.group, *ids[start : start + _PAGE])
+
     # Housekeeping
 
     def trim(self) -> int:

@@ -52,11 +52,6 @@ class FeastUserFeatures:
             recent=[entry.decode() for entry in entries],
         )
 
-    async def delete(self, user_id: str) -> int:
-        """Remove the user's online features; returns how many keys went."""
-        self._require_built()
-        return int(await self._redis.execute("UNLINK", row_key(user_id)))
-
     async def close(self) -> None:
         """Give the connection back."""
         await self._redis.aclose()

@@ -74,7 +74,7 @@ def create_service_app(
     guard: decides who is let in; none: whoever sends the internal token
     cors_origins: other origins whose pages may call; requests that name an origin then go the way of ASGI
     """
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, hash_users=settings.log_users == "hashed")
     metrics = ServiceMetrics(name)
     table = {**DEFAULT_PROBLEMS, **(problems or {})}
     answers = {error: _answer_with(problem_of, metrics) for error, problem_of in table.items()}

@@ -5,10 +5,13 @@ Lines of the standard library's loggers (uvicorn and others) take the same form.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 import sys
 from collections.abc import Callable
 from typing import TextIO
+from urllib.parse import unquote
 
 import orjson
 import structlog
@@ -17,6 +20,12 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from cascade.serving import context
 from cascade.serving.settings import LogFormat, LogLevel
 
+_USER_FIELDS = frozenset({"user", "user_id"})
+_USER_PATH = re.compile(r"(/v1/(?:users|seen)/)(.+?)(/history|/events)?", re.DOTALL)
+"""A path, decoded, that names a user."""
+_USER_PATHS = re.compile(r"(/v1/(?:users|seen)/)(?!\{)([^\s\"]+?)(/history|/events)?(?=[\s\"?:]|$)")
+"""Such paths within a text, encoded; `{user_id:path}` of a route's template is none."""
+
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """Logger of a module or service. It reads the configuration at its first line, so modules make it at import."""
@@ -24,8 +33,13 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
-def configure_logging(level: LogLevel = "info", log_format: LogFormat = "json", *, force: bool = False) -> None:
-    """Set up logs for the process. The first call decides; later ones do nothing unless forced."""
+def configure_logging(
+    level: LogLevel = "info", log_format: LogFormat = "json", *, hash_users: bool = False, force: bool = False
+) -> None:
+    """Set up logs for the process. The first call decides; later ones do nothing unless forced.
+
+    hash_users: ids of users stand in the log by a digest
+    """
     if structlog.is_configured() and not force:
         return
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -33,6 +47,7 @@ def configure_logging(level: LogLevel = "info", log_format: LogFormat = "json", 
         _add_context,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_hash_users] if hash_users else []),
     ]
     finish: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
@@ -76,6 +91,27 @@ def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     if service is not None:
         event.setdefault("service", service)
     return event
+
+
+def _hash_users(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The one personal datum that a line may hold: the id of a user, in a field of its own or in a path."""
+    for name, value in event.items():
+        if not isinstance(value, str):
+            continue
+        if name in _USER_FIELDS:
+            event[name] = _digest(value)
+        elif name == "path":
+            found = _USER_PATH.fullmatch(value)
+            event[name] = value if found is None else f"{found[1]}{_digest(found[2])}{found[3] or ''}"
+        else:
+            event[name] = _USER_PATHS.sub(
+                lambda found: f"{found[1]}{_digest(unquote(found[2]))}{found[3] or ''}", value
+            )
+    return event
+
+
+def _digest(user_id: str) -> str:
+    return hashlib.sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _add_logger_name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from cascade.online.errors import OnlineStoreDown
+from cascade.online.errors import ForgottenUser, OnlineStoreDown
 from cascade.serving import context
 from cascade.serving.errors import ModelFault, NoKey, NoScope, Overloaded, RateLimited, Unavailable, UnknownItem
 from cascade.serving.responses import JsonResponse
@@ -122,6 +122,14 @@ def store_down(_error: OnlineStoreDown) -> Problem:
     )  # fmt: skip
 
 
+FORGOTTEN_STATUS = 410
+
+
+def forgotten_user(error: ForgottenUser) -> Problem:
+    """410: nothing is recorded of this user, now or later."""
+    return Problem("forgotten-user", FORGOTTEN_STATUS, "Forgotten user", str(error))
+
+
 def unknown_item(error: UnknownItem) -> Problem:
     """404: no such item."""
     return Problem("unknown-item", 404, "Unknown item", str(error))
@@ -180,6 +188,7 @@ DEFAULT_PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     NoScope: no_scope,
     Unavailable: unavailable,
     OnlineStoreDown: store_down,
+    ForgottenUser: forgotten_user,
     UnknownItem: unknown_item,
     ModelFault: model_fault,
 }

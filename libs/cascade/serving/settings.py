@@ -56,6 +56,9 @@ class ServiceSettings(Checked):
     port: Port = Field(8000, description="port to listen on")
     log_level: LogLevel = Field("info", description="lowest level that is logged")
     log_format: LogFormat = Field("json", description="`json` for machines, `console` for people")
+    log_users: Literal["plain", "hashed"] = Field(
+        "plain", description="ids of users in the log as they are, or by the first 16 digits of their SHA-256"
+    )
     access_log: bool = Field(True, description="log every request; otherwise those alone that met a problem")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; beyond it 413")
     ready_timeout_s: float = Field(1.0, gt=0, description="time that each readiness check may take")

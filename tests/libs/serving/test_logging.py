@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 import structlog
@@ -70,3 +72,19 @@ def test_the_first_configuration_stays(capsys: pytest.CaptureFixture[str]) -> No
     configure_logging("debug", "console")
     get_logger("here").info("not shown")
     assert lines(capsys) == []
+
+
+@pytest.mark.parametrize("user", ["u-1", "a user/with: everything? é", "history", "x/events/y"])
+def test_users_can_be_hashed(capsys: pytest.CaptureFixture[str], user: str) -> None:
+    configure_logging("info", "json", hash_users=True, force=True)
+    digest = hashlib.sha256(user.encode()).hexdigest()[:16]
+    log = get_logger("here")
+    log.info("request", path=f"/v1/users/{user}", route="/v1/users/{user_id:path}")
+    log.info("request", path=f"/v1/users/{user}/history", user_id=user)
+    log.warning("failed", error=f"DELETE /v1/seen/{quote(user, safe='')}: late")
+    log.info("request", path="/v1/recommendations")
+    first, second, third, fourth = lines(capsys)
+    assert (first["path"], first["route"]) == (f"/v1/users/{digest}", "/v1/users/{user_id:path}")
+    assert (second["path"], second["user_id"]) == (f"/v1/users/{digest}/history", digest)
+    assert third["error"] == f"DELETE /v1/seen/{digest}: late"
+    assert fourth["path"] == "/v1/recommendations"

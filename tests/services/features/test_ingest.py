@@ -74,7 +74,7 @@ class Online:
         self.refreshed += users
         return {user: Activity("c0", 1) for user in users}
 
-    def push_offline(self, activities: Mapping[str, Activity], most_rows: int) -> float:
+    def push_offline(self, activities: Mapping[str, Activity], most_rows: int, forgotten: Any = None) -> float:
         if self.error is not None:
             raise self.error
         self.offline.append(dict(activities))

@@ -94,10 +94,6 @@ class FakeStages:
         await self._behave("features")
         return self.features.get(user_id)
 
-    async def delete(self, user_id: str) -> int:
-        await self._behave("features")
-        return 1 if self.features.pop(user_id, None) else 0
-
     async def retrieve(self, request: RetrieveRequest) -> RetrieveResponse:
         self.retrievals.append(request)
         await self._behave("retrieval", request.track)

@@ -45,7 +45,8 @@ def api_routes(app):
                     method,
                     route.path.replace("{user_id:path}", "u/1")
                     .replace("{item_id:path}", "i1")
-                    .replace("{service}", "ranker"),
+                    .replace("{service}", "ranker")
+                    .replace("{receipt}", "0123456789abcdef"),
                 )
 
 
@@ -59,6 +60,7 @@ SCOPES = {
     ("GET", "/v1/facets"): "recommend",
     ("DELETE", "/v1/users/u/1/history"): "interact",
     ("DELETE", "/v1/users/u/1"): "admin",
+    ("GET", "/v1/forgettings/0123456789abcdef"): "admin",
     ("GET", "/v1/users"): "admin",
     ("GET", "/v1/users/u/1"): "admin",
     ("GET", "/v1/users/u/1/events"): "admin",

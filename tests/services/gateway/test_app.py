@@ -246,8 +246,8 @@ async def test_forgetting_history(client, services):
     assert services.requests[-1].url.raw_path == b"/v1/seen/u%2F1"
 
 
-async def test_forgetting_a_user_needs_the_feature_store(client):
-    # Redis is not there: the caller must not believe that the features are gone.
+async def test_forgetting_a_user_needs_the_online_store(client):
+    # Redis is not there: the caller must not believe that anything is gone.
     response = await client.delete("/v1/users/u-1")
     assert response.status_code == 503
     assert "retry-after" in response.headers

@@ -83,9 +83,6 @@ class Store:
             raise OnlineStoreDown("no answer")
         return self.features
 
-    async def delete(self, user_id: str) -> int:
-        return 0
-
     async def recent(self, user_id: str, count: int) -> list[RecentItem]:
         return self.items[:count]
 

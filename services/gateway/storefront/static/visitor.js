@@ -96,12 +96,12 @@ export class Visitor {
   }
 
   async forget() {
-    const sentence = `History and features of ${state.user} are removed from the online store. The visitor becomes a stranger.`;
+    const sentence = `All that is kept of ${state.user} is removed, in files too, and nothing of this id is recorded any more. It cannot be undone.`;
     if (!(await confirmed("Forget this visitor?", sentence, "Forget"))) return;
     try {
-      const { removed } = await remove(`/v1/users/${encodeURIComponent(state.user)}`);
+      const { removed, receipt } = await remove(`/v1/users/${encodeURIComponent(state.user)}`);
       const records = Object.values(removed).reduce((sum, one) => sum + one, 0);
-      tell(`Forgotten: ${several(records, "record")} removed.`, "good");
+      tell(`Forgotten: ${several(records, "record")} removed online; files follow (receipt ${receipt}).`, "good");
       await this.reset();
     } catch (error) {
       tellError(error);

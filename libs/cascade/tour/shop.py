@@ -35,7 +35,7 @@ class Shop:
         self._call("POST", "/v1/interactions", event.model_dump(exclude_unset=True))
 
     def forget(self, user_id: str) -> None:
-        """Remove a user's history and online features."""
+        """Remove whatever is kept of a user, and keep the id out from now on."""
         self._call("DELETE", f"/v1/users/{quote(user_id, safe='')}")
 
     def users(self, count: int) -> UsersResponse:

@@ -52,8 +52,8 @@ def run(settings: Settings, guide: Guide, skipped: Collection[str] = ()) -> None
         }
         guide.say(
             f"A tour of what runs at {url}, as the visitor {visitor}; the storefront there shows the same in a "
-            "browser. At the end the visitor is forgotten and the canary aborted. Lists and clicks stay in the log, "
-            "like anybody's."
+            "browser. At the end the visitor is forgotten and the canary aborted; its lists and clicks "
+            "leave the log, as anybody's would."
         )
         for name in CHAPTERS:
             if name in skipped:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-REQUEST_ID_HEADER = "x-request-id"
-
 request_id: ContextVar[str | None] = ContextVar("cascade_request_id", default=None)
 service: ContextVar[str | None] = ContextVar("cascade_service", default=None)
 

@@ -1,6 +1,7 @@
 """Errors of the client.
 
 ClientError
+├── InvalidAddress      no gateway can be at what was given
 ├── InvalidId           an id that the gateway would take for another call
 ├── NoAnswer            nothing came: no connection, broken off, late
 ├── Garbled             something came that is no answer of a gateway
@@ -24,6 +25,10 @@ from cascade.errors import CascadeError
 
 class ClientError(CascadeError):
     """Base of the area."""
+
+
+class InvalidAddress(ClientError, ValueError):
+    """No gateway can be at what was given."""
 
 
 class InvalidId(ClientError, ValueError):

@@ -8,16 +8,27 @@ from typing import Any
 import httpx
 
 from cascade.client.calls import Call
-from cascade.client.errors import ClientError, NoAnswer
+from cascade.client.errors import ClientError, InvalidAddress, NoAnswer
 
 QUIET_S = 60.0
 """A stream of events tells something, if only that it is there, at least every quarter of this."""
 
+_LIKE = "http://127.0.0.1:8000"
+
 
 class Requests:
-    """Makes requests. base_url: of the gateway; admin_key: sent with the calls that need it, and with no other"""
+    """Makes requests. base_url: of the gateway; admin_key: sent with the calls that need it, and with no other
+
+    Raises InvalidAddress.
+    """
 
     def __init__(self, base_url: str, admin_key: str | None) -> None:
+        try:
+            parts = httpx.URL(base_url)
+        except httpx.InvalidURL as error:
+            raise InvalidAddress(f"{base_url!r} is no address ({error}); give one like {_LIKE}") from error
+        if parts.scheme not in ("http", "https") or not parts.host:
+            raise InvalidAddress(f"{base_url!r} is no address of a gateway; give one like {_LIKE}")
         self.base_url = base_url
         self._admin_key = admin_key
 

@@ -25,6 +25,7 @@ from cascade.client import (
     Garbled,
     GatewayFault,
     InteractionRequest,
+    InvalidAddress,
     InvalidId,
     InvalidRequest,
     NoAnswer,
@@ -140,6 +141,13 @@ def test_any_id_is_one_part_of_the_path(user_id: str) -> None:
         client.forget_history(user_id)
     assert answers.asked[0].url.path == f"/v1/users/{user_id}/history"
     assert answers.asked[0].url.raw_path.count(b"/") == 4
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "", "ftp://shop", "http://", "http://shop:many", "/v1"])
+def test_what_is_no_address_is_told_at_once(address: str) -> None:
+    for client in (Client, AsyncClient):
+        with pytest.raises(InvalidAddress, match="give one like http://127"):
+            client(address)
 
 
 def test_ids_that_are_another_call_are_refused(ask: Ask) -> None:

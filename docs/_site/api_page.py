@@ -11,6 +11,8 @@ from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 
 PAGE = "api.md"
+_FIRST = ("recommendations", "visitors", "shop")
+"""Tags of what a shop's pages ask; the others follow."""
 _HEAD = """# The API
 
 {description} A gateway serves this document itself, at `/openapi.json`, and as a page to try calls on at `/docs`.
@@ -45,7 +47,7 @@ def page(api: dict[str, Any]) -> str:
         for path, methods in api["paths"].items()
         for method, operation in methods.items()
     ]
-    for tag in dict.fromkeys(operation["tags"][0] for *_, operation in operations):
+    for tag in dict.fromkeys([*_FIRST, *(operation["tags"][0] for *_, operation in operations)]):
         lines.append(f"\n## {tag.capitalize()}\n")
         for method, path, operation in operations:
             if operation["tags"][0] == tag:

@@ -1,7 +1,9 @@
 """What a click probability is made of, computed when somebody asks and never on a request's way.
 
 Each of five parts of the input (user, item, context, picture, text) can be made unknown: ids and categories become the
-out-of-vocabulary row, numbers their training mean, an embedding the catalog's mean. The network is asked about all 2⁵
+out-of-vocabulary row, numbers their training mean, an embedding the catalog's mean. What a visitor did lately is part
+of the user, and unknown it is nothing: what an item has in common with it goes to the user's part and the item's, by
+the orders in which they become known. The network is asked about all 2⁵
 combinations in one pass, and a part's share is its Shapley value: what knowing it adds to the log-odds, averaged over
 the orders in which the parts can become known (Shapley 1953; Lundberg and Lee, "A unified approach to interpreting
 model predictions", 2017). The values sum to the whole difference between everything known and nothing known.
@@ -11,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,10 @@ from cascade.features.item_table import UNKNOWN, ItemTable
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.serving.reload import Loaded
 from cascade.store.artifacts import RankerArtifacts
+from services.ranker.histories import histories_of
+
+if TYPE_CHECKING:
+    from cascade.models.matches import EventHistories
 
 Floats = NDArray[np.floating[Any]]
 
@@ -38,6 +44,8 @@ class _Inputs:
     context: tuple[NDArray[np.int32], Floats]
     image: Floats
     text: Floats
+    histories: EventHistories | None
+    """of the user, one; None where the ranker reads none"""
 
     def known(self, part: str) -> tuple[Any, ...]:
         """A part as a tuple of arrays."""
@@ -123,6 +131,7 @@ def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int)
         (contexts.categorical, contexts.continuous),
         items.image[row],
         items.text[row],
+        histories_of(bundle, [user], [context.timestamp]),
     )
 
 
@@ -137,6 +146,7 @@ def _nothing(bundle: RankerArtifacts) -> _Inputs:
         (contexts.categorical, np.zeros_like(contexts.continuous)),
         items.image.mean(axis=0, keepdims=True),
         items.text.mean(axis=0, keepdims=True),
+        None,
     )
 
 
@@ -152,7 +162,12 @@ def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs) -> Float
     categorical, continuous = (
         np.concatenate([columns[part][kind] for part in ("user", "item", "context")], axis=1) for kind in (0, 1)
     )
-    probabilities = bundle.dlrm.predict(categorical, continuous, columns["image"][0], columns["text"][0])
+    histories = full.histories
+    if histories is not None:
+        # An unknown user's events are none of them there.
+        known = np.array([subset >> PARTS.index("user") & 1 for subset in subsets], bool)
+        histories = replace(histories.take(np.zeros(len(known), np.int64)), there=histories.there & known[:, None])
+    probabilities = bundle.dlrm.predict(categorical, continuous, columns["image"][0], columns["text"][0], histories)
     return probabilities.astype(np.float64)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from cascade.features.history import Histories, histories_of_rows
 from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking
-from cascade.features.spec import CONTEXT_CONTINUOUS, ITEM_CONTINUOUS, USER_CONTINUOUS
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from orchestration import plots
@@ -204,16 +203,15 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="4",
+    code_version="5",
     deps=[training_set],
-    metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
+    metadata=reads("training_query", "dlrm_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
     kinds={"torch"},
 )
 def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
     """The ranker's checkpoint."""
-    from cascade.models.dlrm import DlrmConfig
-    from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+    from cascade.training.dlrm_training import DlrmTraining, dlrm_config, train_dlrm
     from cascade.training.launch import processes
     from cascade.training.validation import hold_out
 
@@ -226,14 +224,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             learned,
             judged,
             ItemTable.load(workspace.folder("item_table")),
-            DlrmConfig(
-                user.cardinalities,
-                item.cardinalities,
-                where.cardinalities,
-                len(USER_CONTINUOUS),
-                len(ITEM_CONTINUOUS),
-                len(CONTEXT_CONTINUOUS),
-            ),
+            dlrm_config(settings.training_query, user, item, where),
             replace(training, loop=_budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
@@ -242,7 +233,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             progress=making.report,
         )
         model.save(making.folder)
-        making.metadata |= _summary(report)
+        making.metadata |= {**_summary(report), "history": model.config.history_length}
         if report.calibration is not None:
             making.metadata["calibration"] = dg.MetadataValue.json(asdict(report.calibration))
     return making.result()
@@ -257,7 +248,7 @@ def _encode(workspace: Workspace, rows: str, folder: Path, masking: Masking | No
 
 
 def histories_for(workspace: Workspace, rows: Path, items: ItemTable) -> Histories | None:
-    """What the rows' users did before them, where the query tower reads it.
+    """What the rows' users did before them, where the models read it.
 
     Of the days up to the rows' last one: later ones hold nothing that any row may see.
     """

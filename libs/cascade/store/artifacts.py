@@ -174,6 +174,7 @@ class RankerArtifacts:
             "items": self.items.fingerprint,
             "user_transform": self.user_transform.version,
             "context_transform": self.context_transform.version,
+            "history": str(self.dlrm.config.history_length),
         }
 
     def save(self, folder: Path) -> None:

@@ -21,6 +21,7 @@ from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.models.calibration import Calibration
 from cascade.models.dlrm import Dlrm
+from cascade.training.histories import ranker_histories
 from cascade.training.loop import CalibrationReport
 from cascade.training.metrics import calibration_error
 from cascade.training.negatives import UniformNegatives
@@ -69,11 +70,15 @@ def click_logits(model: Dlrm, rows: TrainingSet, items: ItemTable, negatives: in
         part = together[start : start + _CHUNK]
         at, item = np.repeat(np.arange(start, start + len(part)), part.shape[1]), part.ravel()
         user, context = rows.user.take(at), rows.context.take(at)
+        mine = slice(start, start + len(part))
+        of_rows = None if rows.histories is None else rows.histories.take(mine)
         logits = model.logits(
             np.concatenate([user.categorical, items.categorical[item], context.categorical], axis=1),
             np.concatenate([user.continuous, items.continuous[item], context.continuous], axis=1),
             items.image[item],
             items.text[item],
+            ranker_histories(model.config, of_rows, rows.timestamp[mine], items),
+            at - start,
         )
         found[start : start + len(part)] = logits.reshape(part.shape)
     return found

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cascade.features.history import Histories, histories_of_rows
 from cascade.features.item_table import UNKNOWN, ItemTable
 from cascade.features.source import InteractionSource
 from cascade.features.spec import DEVICES, OOV
@@ -27,6 +28,7 @@ from cascade.training import metrics
 from cascade.training.device import torch_threads
 from cascade.training.errors import EvaluationError
 from cascade.training.evaluation import Ranker, Retrieval
+from cascade.training.histories import ranker_histories
 from cascade.training.query_rows import queries_of
 
 RECALL, NDCG, AUC, CALIBRATION = "recall@100", "ndcg@10", "auc", "calibration_error"
@@ -249,6 +251,7 @@ def measure_ranker(
     """NDCG@10 of retrieval's candidates in the ranker's order; AUC and calibration on a click and five uniform items.
 
     `seed` draws the latter: the same items for two rankers whose tables are the same.
+    source: holds the rows' users' earlier events, for models that read them
     """
     with torch_threads(threads):
         ranked, scores = _rank(rows, retrieval, ranker, source, candidates, seed)
@@ -293,9 +296,13 @@ def _rank(
     scored = np.concatenate([wanted[:, None], drawn], axis=1)  # [R, 1 + NEGATIVES]
     both = np.concatenate([np.maximum(retrieved, 0), scored], axis=1)
     users, where = ranker.user_transform.transform(rows), ranker.context_transform.transform(rows)
+    moments = np.asarray(rows.column("timestamp"), np.int64)
+    histories = _histories(rows, ranker, source)
     chances = np.empty(both.shape, np.float32)
     for start in range(0, len(rows), _CHUNK):
         part = both[start : start + _CHUNK]
+        mine = slice(start, start + len(part))
+        of_rows = None if histories is None else histories.take(mine)
         at = np.repeat(np.arange(start, start + len(part)), part.shape[1])
         flat = part.ravel()
         user, context = users.take(at), where.take(at)
@@ -304,10 +311,19 @@ def _rank(
             np.concatenate([user.continuous, table.continuous[flat], context.continuous], axis=1),
             table.image[flat],
             table.text[flat],
+            ranker_histories(ranker.dlrm.config, of_rows, moments[mine], table),
+            at - start,
         ).reshape(part.shape)
     width = retrieved.shape[1]
     order = np.argsort(np.where(retrieved < 0, 1.0, -chances[:, :width]), axis=1, kind="stable")
     return np.take_along_axis(retrieved, order, axis=1), chances[:, width:]
+
+
+def _histories(rows: pa.Table, ranker: Ranker, source: InteractionSource | None) -> Histories | None:
+    """What a ranker reads of the rows' users' earlier events; None where it reads none, or there is no source."""
+    if source is None or not ranker.dlrm.config.history_length:
+        return None
+    return histories_of_rows(rows, source, ranker.items.item_ids)
 
 
 def _number(value: float | None) -> str:

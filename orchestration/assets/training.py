@@ -203,14 +203,16 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="5",
-    deps=[training_set],
+    code_version="6",
+    deps=[training_set, two_tower],
     metadata=reads("training_query", "dlrm_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
     kinds={"torch"},
 )
 def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
-    """The ranker's checkpoint."""
+    """The ranker's checkpoint, with the towers' score as a part of its logit."""
+    from cascade.models.two_tower import TwoTower
+    from cascade.training.affinities import stack
     from cascade.training.dlrm_training import DlrmTraining, dlrm_config, train_dlrm
     from cascade.training.launch import processes
     from cascade.training.validation import hold_out
@@ -220,10 +222,11 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         user, item, where = _transforms(workspace)
         training = DlrmTraining()
         learned, judged = hold_out(TrainingSet.load(workspace.folder("training_set")), settings.seed)
+        items = ItemTable.load(workspace.folder("item_table"))
         model, report = train_dlrm(
             learned,
             judged,
-            ItemTable.load(workspace.folder("item_table")),
+            items,
             dlrm_config(settings.training_query, user, item, where),
             replace(training, loop=_budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
@@ -232,6 +235,9 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             processes=processes(settings.training_processes),
             progress=making.report,
         )
+        if judged is not None:
+            towers = TwoTower.load(workspace.folder("two_tower"))
+            report = replace(report, calibration=stack(model, towers, judged, items, training, settings.seed))
         model.save(making.folder)
         making.metadata |= {**_summary(report), "history": model.config.history_length}
         if report.calibration is not None:

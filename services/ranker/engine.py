@@ -18,8 +18,9 @@ from cascade.serving.errors import ModelFault
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
 from cascade.store.artifacts import RankerArtifacts
+from services.ranker.affinities import affinities_of
 from services.ranker.compose import Best, Drawn, Limit, MarginalRelevance, Rule, compose, unit_vectors
-from services.ranker.histories import histories_of
+from services.ranker.histories import histories_of, recent_of
 from services.ranker.rerank import Positions, Propensities, propensities, sample, top_k
 
 _WARM_UP_CANDIDATES = 300
@@ -106,9 +107,15 @@ def score(bundle: RankerArtifacts, requests: Sequence[RankRequest]) -> list[Scor
     context = bundle.context_transform.encode(
         [request.context.device_type for request in requests], [request.context.timestamp for request in requests]
     )
-    histories = histories_of(bundle, users, [request.context.timestamp for request in requests])
+    recent = recent_of(bundle, users, [request.context.timestamp for request in requests])
     probabilities = bundle.scorer.score(
-        user.categorical, user.continuous, context.categorical, context.continuous, positions, histories
+        user.categorical,
+        user.continuous,
+        context.categorical,
+        context.continuous,
+        positions,
+        histories_of(bundle, recent),
+        affinities_of(bundle, user, context, recent, positions),
     )
     return [Scored(*part) for part in zip(positions, probabilities, unknown, strict=True)]
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from cascade.api.explain import PARTS, AttributionRequest, AttributionResponse, LikedItem, PartShare
 from cascade.features.item_table import UNKNOWN, ItemTable
+from cascade.features.spec import Encoded
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.serving.reload import Loaded
 from cascade.store.artifacts import RankerArtifacts
-from services.ranker.histories import histories_of
+from services.ranker.histories import Recent, histories_of, recent_of
 
 if TYPE_CHECKING:
     from cascade.models.matches import EventHistories
@@ -59,7 +60,8 @@ def attribute(loaded: Loaded[RankerArtifacts], request: AttributionRequest) -> A
     (position,) = bundle.items.positions([request.item_id]).tolist()
     if position == UNKNOWN:
         raise UnknownItem(f"no item {request.item_id!r} in the ranker's bundle {loaded.version}")
-    probabilities = _of_subsets(bundle, _inputs(bundle, request, position), _nothing(bundle))
+    recent = recent_of(bundle, [request.user], [request.context.timestamp])
+    probabilities = _of_subsets(bundle, _inputs(bundle, request, position, recent), _nothing(bundle), position, recent)
     if not np.isfinite(probabilities).all():
         raise ModelFault("a click probability is not a number")
     values = shapley(_log_odds(probabilities))
@@ -120,7 +122,7 @@ def compare(items: ItemTable, position: int, liked: Sequence[str]) -> list[Liked
     ]
 
 
-def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int) -> _Inputs:
+def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int, recent: Recent | None) -> _Inputs:
     user, context, items = request.user, request.context, bundle.items
     users = bundle.user_transform.encode([user.user_id], [user.age], [user.gender], [user.top_category])
     contexts = bundle.context_transform.encode([context.device_type], [context.timestamp])
@@ -131,7 +133,7 @@ def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int)
         (contexts.categorical, contexts.continuous),
         items.image[row],
         items.text[row],
-        histories_of(bundle, [user], [context.timestamp]),
+        histories_of(bundle, recent),
     )
 
 
@@ -150,7 +152,7 @@ def _nothing(bundle: RankerArtifacts) -> _Inputs:
     )
 
 
-def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs) -> Floats:
+def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs, position: int, recent: Recent | None) -> Floats:
     """Click probabilities [32]; bit i of the place says whether part i is known."""
     subsets = range(1 << len(PARTS))
     columns: dict[str, list[NDArray[Any]]] = {}
@@ -162,13 +164,41 @@ def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs) -> Float
     categorical, continuous = (
         np.concatenate([columns[part][kind] for part in ("user", "item", "context")], axis=1) for kind in (0, 1)
     )
+    # An unknown user's events are none of them there.
+    known = _known("user")
     histories = full.histories
     if histories is not None:
-        # An unknown user's events are none of them there.
-        known = np.array([subset >> PARTS.index("user") & 1 for subset in subsets], bool)
         histories = replace(histories.take(np.zeros(len(known), np.int64)), there=histories.there & known[:, None])
-    probabilities = bundle.dlrm.predict(categorical, continuous, columns["image"][0], columns["text"][0], histories)
+    if recent is not None:
+        items, types, ages = recent
+        items = np.where(known[:, None], np.repeat(items, len(known), axis=0), np.int32(UNKNOWN))
+        recent = items, np.repeat(types, len(known), axis=0), np.repeat(ages, len(known), axis=0)
+    user, context = (Encoded(*columns[part]) for part in ("user", "context"))
+    offset = _offsets(bundle, user, context, position, recent)
+    probabilities = bundle.dlrm.predict(
+        categorical, continuous, columns["image"][0], columns["text"][0], histories, offset=offset
+    )
     return probabilities.astype(np.float64)
+
+
+def _offsets(
+    bundle: RankerArtifacts, user: Encoded, context: Encoded, position: int, recent: Recent | None
+) -> NDArray[np.float32] | None:
+    """What an affinity adds to the logits [32]: of the item where it is known, else of the catalog's mean vector, which
+    picture and text are a part of."""
+    affinity = bundle.affinity
+    if affinity is None:
+        return None
+    features = user if affinity.mode == "static" else user.beside(context)
+    queries = affinity.queries(features.categorical, features.continuous, recent)
+    vectors = np.where(_known("item")[:, None], affinity.vectors[position], affinity.vectors.mean(axis=0))
+    offsets: NDArray[np.float32] = np.einsum("sd,sd->s", queries, vectors) * np.float32(affinity.weight)
+    return offsets
+
+
+def _known(part: str) -> NDArray[np.bool_]:
+    """In which of the 32 subsets a part is known."""
+    return np.array([subset >> PARTS.index(part) & 1 for subset in range(1 << len(PARTS))], bool)
 
 
 def _log_odds(probabilities: Floats) -> Floats:

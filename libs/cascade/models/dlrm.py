@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade.models import files
+from cascade.models.affinity import Affinity
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
 from cascade.models.calibration import Calibration
 from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
 from cascade.models.layers import ContentScale, Tables, mlp
 from cascade.models.matches import EventHistories, EventTensors, HistoryMatches, columns_of
+
+_AFFINITY = "affinity"
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class Dlrm(nn.Module):
     """User, item and context features, picture and text → the logit of a click.
 
     calibration: what makes probabilities of its logits; no part of what is trained
+    affinity: the retrieval model's part of the logit, fitted after training (`models/affinity.py`); None: it has none
     """
 
     KIND = "dlrm"
@@ -132,6 +136,7 @@ class Dlrm(nn.Module):
         super().__init__()
         self.config = config
         self.calibration = Calibration()
+        self.affinity: Affinity | None = None
         dim, tables = config.dim, len(config.cardinalities)
         self.bottom = mlp((config.continuous, *config.bottom, dim), activate_last=True)
         self.embed = Tables(config.cardinalities, [dim] * tables)
@@ -182,6 +187,7 @@ class Dlrm(nn.Module):
         text: Floats,
         histories: EventHistories | None = None,
         owner: NDArray[np.integer] | None = None,
+        offset: Floats | None = None,
     ) -> Floats:
         """int32 [N, C], float32 [N, F], [N, image_dim], [N, text_dim] → click probability float32 [N], calibrated.
 
@@ -189,10 +195,14 @@ class Dlrm(nn.Module):
         histories: of B visitors, their newest `history_length` events read; None: nobody did anything yet. Whoever has
             them may give them to a network that reads none.
         owner: int [N], whose history each row has; None: there are N, one each
+        offset: float32 [N], the affinity's part of the logits; None: nothing
         Raises ModelInputError on arrays that do not fit.
         """
         with torch.inference_mode():
             logits = self._checked(categorical, continuous, image, text, histories, owner)
+            if offset is not None:
+                same_length(categorical=categorical, offset=offset)
+                logits = logits + torch.from_numpy(np.ascontiguousarray(offset, np.float32)).to(logits.device)
             probabilities: Floats = self.calibration.of_tensor(logits).sigmoid().cpu().numpy()
             return probabilities
 
@@ -263,6 +273,8 @@ class Dlrm(nn.Module):
         """Write configuration, calibration and weights into `folder`."""
         config = {"network": self.config.to_dict(), "calibration": self.calibration.to_dict()}
         files.save(folder, self, self.KIND, config)
+        if self.affinity is not None:
+            self.affinity.save(folder / _AFFINITY)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -274,4 +286,6 @@ class Dlrm(nn.Module):
         model = cls(DlrmConfig.from_dict(network))
         model.calibration = Calibration.from_dict(config.get("calibration"))
         files.load_weights(folder, model)
+        if (folder / _AFFINITY).is_dir():
+            model.affinity = Affinity.load(folder / _AFFINITY)
         return model.eval()

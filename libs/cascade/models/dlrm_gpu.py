@@ -64,6 +64,7 @@ class GpuScorer:
         context_continuous: Floats,
         positions: Sequence[Places],
         histories: EventHistories | None = None,
+        offsets: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         """See `Scorer`."""
         categorical, continuous = request_rows(
@@ -85,10 +86,12 @@ class GpuScorer:
                     batch.prepare(self._probabilities, graph=self._graphs)
                 else:
                     batch.prepare(self._probabilities, graph=False)
-            return batch.run(categorical, continuous, positions, read)
+            return batch.run(categorical, continuous, positions, read, offsets)
 
-    def _probabilities(self, categorical: Tensor, continuous: Tensor, positions: Tensor, *events: Tensor) -> Tensor:
-        """int [B, Q], float [B, user + context columns], int [B, N], the parts of EventTensors → float [B, N]."""
+    def _probabilities(
+        self, categorical: Tensor, continuous: Tensor, positions: Tensor, offsets: Tensor, *events: Tensor
+    ) -> Tensor:
+        """int [B, Q], float [B, user + context columns], int and float [B, N], parts of EventTensors → float [B, N]."""
         split, widths = self._split, self._split.widths
         requests, candidates = positions.shape
         # Of the request alone
@@ -121,7 +124,8 @@ class GpuScorer:
         hidden = torch.bmm(inputs.view(requests, candidates, -1), over).flatten(0, 1)  # [B·N, H]
         for weight, bias in split.top_rest:
             hidden = torch.addmm(bias, hidden.relu_(), weight)
-        return split.calibration.of_tensor(hidden.squeeze(1)).sigmoid().view(requests, candidates)
+        logits = hidden.squeeze(1) + offsets.flatten() * split.offset_scale
+        return split.calibration.of_tensor(logits).sigmoid().view(requests, candidates)
 
 
 class _Batch:
@@ -148,7 +152,8 @@ class _Batch:
             return here, torch.zeros(requests, *columns, dtype=dtype, device=device)
 
         self._inputs = [
-            pair(torch.int32, categorical), pair(torch.float32, continuous), pair(torch.int32, candidates)
+            pair(torch.int32, categorical), pair(torch.float32, continuous), pair(torch.int32, candidates),
+            pair(torch.float32, candidates),
         ]  # fmt: skip
         if length:  # in the order of EventTensors
             self._inputs += [
@@ -186,10 +191,18 @@ class _Batch:
         self._work = captured.replay
 
     def run(
-        self, categorical: Rows, continuous: Floats, positions: Sequence[Places], histories: EventHistories | None
+        self,
+        categorical: Rows,
+        continuous: Floats,
+        positions: Sequence[Places],
+        histories: EventHistories | None,
+        offsets: Sequence[Floats] | None,
     ) -> list[Floats]:
         """Probabilities of each request's candidates. histories: None where none are read."""
-        (rows, _), (numbers, _), (places, _), *events = self._inputs
+        (rows, _), (numbers, _), (places, _), (added, _), *events = self._inputs
+        added.zero_()
+        for row, offset in zip(added.numpy(), offsets or (), strict=False):
+            row[: len(offset)] = offset
         rows.numpy()[: len(categorical)] = categorical
         numbers.numpy()[: len(continuous)] = continuous
         for row, wanted in zip(places.numpy(), positions, strict=False):  # padding keeps what it had: any valid item

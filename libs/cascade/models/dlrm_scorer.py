@@ -50,6 +50,7 @@ class Scorer(Protocol):
         context_continuous: Floats,
         positions: Sequence[Places],
         histories: EventHistories | None = None,
+        offsets: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         """Click probabilities of each request's candidates, float32 [N_b] in the order given.
 
@@ -57,6 +58,7 @@ class Scorer(Protocol):
         positions: B arrays int [N_b] of positions among the items, each within them
         histories: what each request's visitor did lately, one each; None: nothing yet. A network that reads none
             leaves them be.
+        offsets: B arrays float32 [N_b], the affinity's part of the logits; None: nothing
         Raises ModelInputError on arrays that do not fit.
         """
         ...
@@ -94,6 +96,7 @@ class PlainScorer:
         context_continuous: Floats,
         positions: Sequence[Places],
         histories: EventHistories | None = None,
+        offsets: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         """See `Scorer`."""
         counts = [len(rows) for rows in positions]
@@ -108,6 +111,7 @@ class PlainScorer:
             items.text[item],
             histories_read(self._model.config, histories, len(counts)),
             owner,
+            None if offsets is None else np.concatenate(offsets),
         )
         return np.split(probabilities, np.cumsum(counts)[:-1])
 
@@ -142,6 +146,7 @@ class PackedScorer:
         context_continuous: Floats,
         positions: Sequence[Places],
         histories: EventHistories | None = None,
+        offsets: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         """See `Scorer`."""
         categorical, continuous = request_rows(
@@ -160,7 +165,8 @@ class PackedScorer:
                 queries = np.ascontiguousarray(vectors[request].T)  # [D, Q]
                 for start in range(0, len(rows), CHUNK):
                     part = slice(start, start + CHUNK)
-                    self._rows(rows[part], queries, scores[request][part])
+                    offset = None if offsets is None else offsets[request][part]
+                    self._rows(rows[part], queries, offset, scores[request][part])
         return scores
 
     def _queries(self, categorical: Rows) -> Floats:
@@ -193,7 +199,7 @@ class PackedScorer:
         self._side.take(rows, axis=0, out=side, mode="clip")
         return vectors, side
 
-    def _rows(self, rows: Places, queries: Floats, scores: Floats) -> None:
+    def _rows(self, rows: Places, queries: Floats, offset: Floats | None, scores: Floats) -> None:
         """Probabilities of up to CHUNK rows of the request written last, into `scores` [n]."""
         split, widths, buffers, count = self.split, self.split.widths, self._buffers, len(rows)
         request_item, dense_item = widths.constant - widths.item, widths.constant
@@ -220,7 +226,10 @@ class PackedScorer:
         for (weight, bias), output in zip(split.top_rest, buffers.top, strict=True):
             hidden = np.matmul(_relu(hidden, buffers), weight, out=output[:count])
             hidden += bias
-        np.negative(split.calibration.of(hidden[:, 0]), out=scores)
+        logits = hidden[:, 0]
+        if offset is not None:
+            logits = logits + offset * np.float32(split.offset_scale)
+        np.negative(split.calibration.of(logits), out=scores)
         np.exp(scores, out=scores)
         scores += 1
         np.reciprocal(scores, out=scores)

@@ -35,7 +35,7 @@ from cascade.models.calibration import NONE, Calibration
 from cascade.models.dlrm import Dlrm, DlrmConfig
 from cascade.models.history import AMOUNTS
 
-_KEPT = ("widths", "calibration")
+_KEPT = ("widths", "calibration", "offset_scale")
 _BLOCK = 8192
 """items whose part is computed at once"""
 
@@ -121,6 +121,7 @@ class DlrmSplit:
     top_request [Q·Q, H]: zero but for one row a pair
     top_amounts [2, H]: of how much history there is; [0, H] where none is read
     calibration: what is left to do to the last layer's output; none where that layer took it up, being one line
+    offset_scale: what that line makes of what is added to the output
     """
 
     widths: Widths
@@ -135,6 +136,7 @@ class DlrmSplit:
     top_amounts: Any
     top_rest: tuple[tuple[Any, Any], ...]
     calibration: Calibration = NONE
+    offset_scale: float = 1.0
 
     @classmethod
     def of(cls, model: Dlrm) -> DlrmSplit:
@@ -147,9 +149,10 @@ class DlrmSplit:
         user, item = config.user_continuous, config.item_continuous
         by_user, by_item, by_context = bottom_weight.tensor_split([user, user + item])
 
-        over = _layers(model.over)
+        over, offset_scale = _layers(model.over), 1.0
         if model.calibration.line is not None:
             scale, shift = model.calibration.line
+            offset_scale = scale
             over[-1] = over[-1][0] * scale, over[-1][1] * scale + shift
         (top_weight, top_bias), *top_rest = over
         first_match = top_weight.shape[0] - config.matches
@@ -187,7 +190,12 @@ class DlrmSplit:
             "top_rest": tuple(top_rest),
         }
         left = NONE if model.calibration.line is not None else model.calibration
-        return cls(widths, **{name: _each(part, _plain) for name, part in parts.items()}, calibration=left)
+        return cls(
+            widths,
+            **{name: _each(part, _plain) for name, part in parts.items()},
+            calibration=left,
+            offset_scale=offset_scale,
+        )
 
     def numpy(self) -> DlrmSplit:
         """The same weights as NumPy arrays."""
@@ -199,7 +207,7 @@ class DlrmSplit:
 
     def _map(self, change: Any) -> DlrmSplit:
         parts = {name: _each(part, change) for name, part in vars(self).items() if name not in _KEPT}
-        return DlrmSplit(self.widths, **parts, calibration=self.calibration)
+        return DlrmSplit(self.widths, **parts, calibration=self.calibration, offset_scale=self.offset_scale)
 
     def vectors(self, categorical: Any, empty: Any) -> Any:
         """A request's vectors, [B, Q, D].

@@ -22,6 +22,7 @@ from cascade.models.dlrm import Dlrm
 from cascade.models.matches import EventHistories
 from cascade.models.two_tower import CandidateTower, Mode
 from cascade.training.ablation import Group, hide_context, hide_items, hide_users
+from cascade.training.affinities import row_affinities
 from cascade.training.baselines import Baseline, Met, top_positions
 from cascade.training.errors import EvaluationError
 from cascade.training.histories import ranker_histories
@@ -165,15 +166,17 @@ class Stages:
             context = hide_context(context, self._hidden)
         moments = np.asarray(questions.table.column("timestamp"), np.int64)
         config = ranker.dlrm.config
-        histories = self._history(questions, np.arange(len(self._items))) if config.history_length else None
+        affinity = None if ranker.dlrm.affinity is None else ranker.dlrm.affinity.over(self._items)
+        reads = config.history_length or (affinity is not None and affinity.mode == "session")
+        histories = self._history(questions, np.arange(len(self._items))) if reads else None
         chances = np.empty(items.shape, np.float32)
         for start in range(0, len(items), _RANKED_AT_ONCE):
             part = slice(start, start + _RANKED_AT_ONCE)
             of_rows = None if histories is None else histories.take(part)
             read = ranker_histories(config, of_rows, moments[part], self._items)
-            chances[part] = self._probabilities(
-                ranker.dlrm, users.take(part), context.take(part), read, np.maximum(items[part], 0)
-            )
+            user, where, wanted = users.take(part), context.take(part), np.maximum(items[part], 0)
+            offset = None if affinity is None else row_affinities(affinity, user, where, of_rows, moments[part], wanted)
+            chances[part] = self._probabilities(ranker.dlrm, user, where, read, wanted, offset)
         return chances
 
     def _history(self, questions: Questions, places: NDArray[np.integer]) -> Histories:
@@ -183,9 +186,15 @@ class Stages:
         return questions.history.as_read(np.append(places, UNKNOWN).astype(np.int32))
 
     def _probabilities(
-        self, dlrm: Dlrm, user: Encoded, context: Encoded, histories: EventHistories | None, items: Positions
+        self,
+        dlrm: Dlrm,
+        user: Encoded,
+        context: Encoded,
+        histories: EventHistories | None,
+        items: Positions,
+        offset: Floats | None,
     ) -> Floats:
-        """The ranker on B rows and items [B, N] → float32 [B, N]."""
+        """The ranker on B rows and items [B, N], with what an affinity adds to their logits [B, N] → float32 [B, N]."""
         table, flat = self._items, items.ravel()
         rows = np.repeat(np.arange(len(items)), items.shape[1])
         chance = dlrm.predict(
@@ -195,6 +204,7 @@ class Stages:
             table.text[flat],
             histories,
             rows,
+            None if offset is None else offset.ravel(),
         )
         return chance.reshape(items.shape)
 

@@ -67,7 +67,9 @@ SAMPLERS: dict[str, Callable[[DlrmTraining, Doubles], NegativeSampler]] = {
 class DlrmTraining:
     """How the ranker is trained; docs/models.md says how the defaults were chosen."""
 
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2, batch=1024, learning_rate=2e-3))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(epochs=2, batch=1024, learning_rate=2e-3, weight_decay=0.5)
+    )
     negatives: Literal["in_batch", "mixed", "uniform"] = "in_batch"
     negatives_per_click: int = 5
     drawn_negatives: int = 1
@@ -276,11 +278,10 @@ class DlrmObjective:
         user = drop_users(source.user.take(rows), dropout.user_ids, dropout.users, self._unknown, rng)
         context, at = source.context.take(rows), clicks[part.at].ravel()
         histories = self._histories(source, rows, dropout, rng)
-        users = self._pairs.users(
-            *(gather(one, at, self._device) for one in (user.categorical, user.continuous)),
-            *(gather(one, at, self._device) for one in (context.categorical, context.continuous)),
-            histories=None if histories is None else histories.take(at).tensors(self._device),
-        )
+        columns = user.categorical, user.continuous, context.categorical, context.continuous
+        who, numbers, where, moment = (gather(one, at, self._device) for one in columns)
+        events = None if histories is None else histories.take(at).tensors(self._device)
+        users = self._pairs.users(who, numbers, where, moment, events)
         only = part.at if isinstance(part.at, slice) else np.arange(items.size).reshape(items.shape)[part.at].ravel()
         drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng, only))
         squares = len(clicks[part.at])

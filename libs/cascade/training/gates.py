@@ -19,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cascade.features.history import Histories, histories_of_rows
+from cascade.features.history import histories_of_rows
 from cascade.features.item_table import UNKNOWN, ItemTable
 from cascade.features.source import InteractionSource
 from cascade.features.spec import DEVICES, OOV
 from cascade.features.transforms import UserTransform
 from cascade.training import metrics
+from cascade.training.affinities import row_affinities
 from cascade.training.device import torch_threads
 from cascade.training.errors import EvaluationError
 from cascade.training.evaluation import Ranker, Retrieval
@@ -297,7 +298,9 @@ def _rank(
     both = np.concatenate([np.maximum(retrieved, 0), scored], axis=1)
     users, where = ranker.user_transform.transform(rows), ranker.context_transform.transform(rows)
     moments = np.asarray(rows.column("timestamp"), np.int64)
-    histories = _histories(rows, ranker, source)
+    affinity = None if ranker.dlrm.affinity is None else ranker.dlrm.affinity.over(table)
+    reads = bool(ranker.dlrm.config.history_length) or (affinity is not None and affinity.mode == "session")
+    histories = histories_of_rows(rows, source, table.item_ids) if reads and source is not None else None
     chances = np.empty(both.shape, np.float32)
     for start in range(0, len(rows), _CHUNK):
         part = both[start : start + _CHUNK]
@@ -306,6 +309,9 @@ def _rank(
         at = np.repeat(np.arange(start, start + len(part)), part.shape[1])
         flat = part.ravel()
         user, context = users.take(at), where.take(at)
+        offset = None
+        if affinity is not None:
+            offset = row_affinities(affinity, users.take(mine), where.take(mine), of_rows, moments[mine], part).ravel()
         chances[start : start + _CHUNK] = ranker.dlrm.predict(
             np.concatenate([user.categorical, table.categorical[flat], context.categorical], axis=1),
             np.concatenate([user.continuous, table.continuous[flat], context.continuous], axis=1),
@@ -313,17 +319,11 @@ def _rank(
             table.text[flat],
             ranker_histories(ranker.dlrm.config, of_rows, moments[mine], table),
             at - start,
+            offset,
         ).reshape(part.shape)
     width = retrieved.shape[1]
     order = np.argsort(np.where(retrieved < 0, 1.0, -chances[:, :width]), axis=1, kind="stable")
     return np.take_along_axis(retrieved, order, axis=1), chances[:, width:]
-
-
-def _histories(rows: pa.Table, ranker: Ranker, source: InteractionSource | None) -> Histories | None:
-    """What a ranker reads of the rows' users' earlier events; None where it reads none, or there is no source."""
-    if source is None or not ranker.dlrm.config.history_length:
-        return None
-    return histories_of_rows(rows, source, ranker.items.item_ids)
 
 
 def _number(value: float | None) -> str:

@@ -33,6 +33,7 @@ from cascade.index.build import build_index
 from cascade.index.interface import CandidateIndex
 from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import Mode, QueryTower, TwoTower
+from cascade.training.affinities import stack
 from cascade.training.dlrm_training import dlrm_config, train_dlrm
 from cascade.training.errors import EvaluationError
 from cascade.training.loop import LoopConfig, TrainingReport
@@ -292,7 +293,8 @@ def train(
     network = replace(dlrm_config(p.query, p.user, p.item, p.context), **parameters.dlrm_network)
     if not parameters.dlrm_epochs:
         training = replace(training, loop=_enough(training.loop, len(p.learned), DLRM_ROWS, DLRM_AT_MOST))
-    dlrm, reports["dlrm"] = train_dlrm(p.learned, p.judged, p.items, network, training, seed=seed, threads=threads)
+    dlrm, report = train_dlrm(p.learned, p.judged, p.items, network, training, seed=seed, threads=threads)
+    reports["dlrm"] = replace(report, calibration=stack(dlrm, towers, p.judged, p.items, training, seed))
     return Trained(retrieval, Ranker(p.user, p.context, p.items, dlrm), towers, reports)
 
 

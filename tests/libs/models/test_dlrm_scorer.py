@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cascade.models import Dlrm, DlrmConfig, dlrm_scorer
+from cascade.models.calibration import Calibration
 from cascade.models.dlrm_gpu import GpuScorer
 from cascade.models.dlrm_scorer import CHUNK, PackedScorer, PlainScorer, Scorer, make_scorer, packed_bytes
 from cascade.models.errors import ModelInputError
@@ -24,6 +25,8 @@ SHAPES = [
     {"item_continuous": 3, "user_continuous": 0, "context_cardinalities": (), "context_continuous": 0},
     {"user_cardinalities": (), "user_continuous": 0, "item_cardinalities": ()},
 ]
+
+KNOTS = Calibration("isotonic", (-2.0, 0.0, 1.5), (-3.0, -0.5, 2.0), 1.0, 1.0)
 
 READS = {"history_length": 6, "history_event_types": 4}
 READING = [{}, {"share_kernels": 0}, {"share_kernels": 5, "count_kernels": 0, "dim": 3}, {"bottom": (), "top": ()}]
@@ -160,6 +163,35 @@ def test_every_scorer_reads_histories_as_the_network_does(
             for one, other in zip(scorer.score(*request, read), wanted, strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-5, rtol=0)
                 assert same_order(one, other)
+
+
+@pytest.mark.parametrize("calibration", [Calibration(), Calibration.temperature(0.8, -0.3), KNOTS])
+def test_every_scorer_adds_an_affinity_before_it_calibrates(dlrm_config, calibration: Calibration) -> None:
+    model, counts = network(dlrm_config), [7, CHUNK + 3, 0, 1]
+    model.calibration = calibration
+    items, request = items_of(dlrm_config), requests_of(dlrm_config, counts)
+    rng = np.random.default_rng(4)
+    offsets = [rng.standard_normal(count).astype(np.float32) for count in counts]
+    plain = expected(model, items, request)
+    logits = [np.log(p) - np.log1p(-p) for p in plain]
+    for scorer in (PlainScorer(model, items), PackedScorer(model, items), GpuScorer(model, items, CPU)):
+        scorer.score(*request, offsets=[one + 1 for one in offsets])  # nothing of it is left behind
+        found = scorer.score(*request, offsets=offsets)
+        for row, chosen in enumerate(request[-1]):
+            owner = np.full(len(chosen), row)
+            wanted = model.predict(
+                np.concatenate([request[0][owner], items.categorical[chosen], request[2][owner]], axis=1),
+                np.concatenate([request[1][owner], items.continuous[chosen], request[3][owner]], axis=1),
+                items.image[chosen],
+                items.text[chosen],
+                offset=offsets[row],
+            )
+            np.testing.assert_allclose(found[row], wanted, atol=1e-5)
+            if calibration.kind == "none" and len(chosen):
+                by_hand = 1 / (1 + np.exp(-(logits[row] + offsets[row])))
+                np.testing.assert_allclose(found[row], by_hand, atol=1e-4)
+        for one, two in zip(scorer.score(*request), plain, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_a_history_moves_scores_and_one_that_does_not_fit_is_refused(dlrm_config) -> None:

@@ -84,7 +84,7 @@ def test_a_warm_up_reads_an_event(reader: RankerArtifacts, monkeypatch: pytest.M
     seen: list[EventHistories] = []
     scorer = reader.scorer
     real = scorer.score
-    monkeypatch.setattr(scorer, "score", lambda *inputs: seen.append(inputs[-1]) or real(*inputs))
+    monkeypatch.setattr(scorer, "score", lambda *inputs: seen.append(inputs[5]) or real(*inputs))
     warm_up(reader)
     assert [histories.there.tolist() for histories in seen] == [[[True]]]
 

@@ -4,6 +4,8 @@
 # make bench-quick  the request path alone, two minutes
 # make canary-demo  a good version of the ranker is promoted under load, a slow, an erring and a random one rolled back
 # make chaos  100,000 events while workers and Redis are killed: each is in the Parquet exactly once
+# make docs   the documentation as a site, in artifacts/site; strict
+# make pictures  pictures of the pages for the documentation, taken anew by the browser tests (needs Chromium)
 # make k8s    render every overlay of k8s/ (needs kubectl or kustomize), validate all objects, hold the house rules
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -13,7 +15,7 @@ SHOP   ?=
 # threads that wait for work sleep: on few cores torch's spinning ones take time from those that work
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: up test bench bench-quick canary-demo chaos k8s lint install clean
+.PHONY: up test bench bench-quick canary-demo chaos docs pictures k8s lint install clean
 
 up: $(VENV)/.installed
 	$(BIN)/cascade up $(if $(SHOP),--shop "$(SHOP)")
@@ -23,6 +25,13 @@ test: $(VENV)/.installed-dev lint
 
 chaos: $(VENV)/.installed-dev
 	CASCADE_CHAOS_EVENTS=$(or $(EVENTS),100000) $(BIN)/pytest tests/chaos -s
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/e2e/test_storefront.py
+	$(BIN)/python docs/_site/pictures.py
 
 k8s: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/k8s
@@ -52,9 +61,13 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --progress-bar on -e '.[local]'
 	@touch $@
 
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --progress-bar on -e '.[docs]'
+	@touch $@
+
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 clean:
 	rm -rf .cascade $(VENV)

@@ -80,7 +80,7 @@ def run(report: Report) -> None:
         earlier = made[sizes[sizes.index(count) - 1]] if made else []
         made[count] = _curves(report, count, catalog.items, judged, earlier)
         if count == sizes[-1]:
-            report.say("How hard these vectors are (the built-in shop's trained towers in `docs/index.md`):")
+            report.say("How hard these vectors are (the built-in shop's trained towers in `docs/candidate-index.md`):")
             report.table(["", "value"], [(name, shown(value)) for name, value in vectors.describe(catalog).items()])
     _growth(report, made)
     report.say("## What was chosen, and why")

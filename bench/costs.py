@@ -22,14 +22,21 @@ def _layers(widths: Sequence[int]) -> int:
 
 
 def dlrm_row_flops(config: DlrmConfig) -> int:
-    """Of `Dlrm.forward`, for one row: both networks, two projections, every pair's dot product once."""
+    """Of `Dlrm.forward`, for one row: both networks, two projections, every pair's dot product once; what an event
+    counts is left out, which is a request's."""
     vectors = len(config.cardinalities) + 3
     pairs = vectors * (vectors - 1) // 2
     bottom = _layers((config.continuous, *config.bottom, config.dim))
     projections = (config.image_dim + config.text_dim) * config.dim
     interactions = pairs * config.dim
-    top = _layers((config.dim + pairs, *config.top, 1))
-    return 2 * (bottom + projections + interactions + top)
+    top = _layers((config.dim + pairs + config.matches, *config.top, 1))
+    return 2 * (bottom + projections + interactions + _kernel_sums(config) + top)
+
+
+def _kernel_sums(config: DlrmConfig) -> int:
+    """Multiplications of match features, for one item and a whole history: each kernel's sum in each field."""
+    kernels = config.share_kernels + config.count_kernels
+    return config.history_length * kernels * len(config.item_cardinalities)
 
 
 def packed_row_flops(config: DlrmConfig) -> int:
@@ -45,10 +52,13 @@ def packed_row_flops(config: DlrmConfig) -> int:
 
 
 def packed_request_flops(config: DlrmConfig) -> int:
-    """Of `PackedScorer`, once a request: the matrix of the top network's first layer, request·request."""
+    """Of `PackedScorer`, once a request: the matrix of the top network's first layer, request·request, and of a history
+    the kernels' sums for each event's values."""
     widths = Widths.of(config)
     hidden = (*config.top, 1)[0]
-    return 2 * (widths.dim * widths.request * hidden + widths.request**2 * (widths.dim + hidden))
+    amounts = (config.matches - widths.matches) * hidden
+    sums = config.history_length * _kernel_sums(config)
+    return 2 * (widths.dim * widths.request * hidden + widths.request**2 * (widths.dim + hidden) + amounts + sums)
 
 
 def packed_row_bytes(config: DlrmConfig) -> int:

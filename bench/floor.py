@@ -23,10 +23,12 @@ from bench import costs, synthetic
 from bench.peers import ANSWER, peer
 from bench.report import Report
 from bench.timing import each_of, fresh_texts, gemm_peak, one_thread, side_by_side
+from cascade.features.spec import HISTORY_LENGTH
 from cascade.models.dlrm_scorer import PackedScorer
 from cascade.models.layers import embedding_dim
 from cascade.online.server import RedisServer, free_port
 from services.ranker import engine, rerank
+from services.ranker.histories import histories_of
 
 SEED = 7
 ITEMS = 2_465
@@ -95,7 +97,10 @@ def _stages(report: Report, gemm: float, copy: float, repeats: int, calls: int) 
         user = _user(content, request)
         context = _context(content, request)
         positions = content.items.positions(request.item_ids)
-        encoded.append((user.categorical, user.continuous, context.categorical, context.continuous, [positions]))
+        histories = histories_of(ranker, [request.user], [request.context.timestamp])
+        encoded.append(
+            (user.categorical, user.continuous, context.categorical, context.continuous, [positions], histories)
+        )
     queries = [retrieval.encoder.predict(one[0], one[1]) for one in encoded]
     scores = [packed.score(*one)[0] for one in encoded]
     count, config, tower = synthetic.CANDIDATES, ranker.dlrm.config, retrieval.query_tower.config
@@ -104,13 +109,15 @@ def _stages(report: Report, gemm: float, copy: float, repeats: int, calls: int) 
     def transforms(request: Any) -> None:
         _user(content, request)
         _context(content, request)
+        histories_of(ranker, [request.user], [request.context.timestamp])
 
     def items(ids: list[str]) -> None:
         packed.gather(engine._known(ranker, ids)[0])
 
     # name: what to call, its inputs, FLOPs, bytes
     stages: dict[str, tuple[Callable[[Any], object], Callable[[], Iterator[Any]], float, float]] = {
-        "transforms": (transforms, each_of(requests), 0, 5 * 64),  # five look-ups, a cache line each
+        # five look-ups, and one for each event: a cache line each
+        "transforms": (transforms, each_of(requests), 0, (5 + HISTORY_LENGTH) * 64),
         "query_tower": (
             lambda one: retrieval.encoder.predict(one[0], one[1]),
             each_of(encoded),

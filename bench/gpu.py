@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT / "libs"))
 from cascade.models.dlrm import Dlrm, DlrmConfig  # noqa: E402
 from cascade.models.dlrm_gpu import GpuScorer  # noqa: E402
 from cascade.models.dlrm_scorer import PackedScorer, PlainScorer  # noqa: E402
+from cascade.models.matches import EventHistories  # noqa: E402
 from cascade.models.two_tower import QueryTower, TwoTowerConfig  # noqa: E402
 
 SEED = 7
@@ -41,6 +42,8 @@ BATCHES = (1, 16, 256)
 TOLERANCE = 1e-3
 """largest relative difference between a GPU's float32 answers and the CPU's"""
 USERS = 50_000
+HISTORY, EVENT_TYPES = 50, 6
+"""events of each request's visitor, and their types with the unknown one"""
 
 
 def main() -> None:
@@ -79,7 +82,7 @@ def main() -> None:
     print(f"ranker, largest relative difference to `Dlrm.predict` on the CPU: {worst:.1e}")
     figures |= {"query_tower.relative_error": towers, "ranker.relative_error": worst}
     for label, scorer in scorers.items():
-        time_ranker(label, scorer, config, asked, gpu.nbytes // asked.items, bandwidth, figures)
+        time_ranker(label, scorer, config, items, asked, gpu.nbytes // asked.items, bandwidth, figures)
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=1) + "\n")
     if max(towers, worst) > TOLERANCE:
@@ -89,7 +92,8 @@ def main() -> None:
 
 def catalog(items: int) -> tuple[DlrmConfig, SimpleNamespace]:
     """A network's configuration and random items for it."""
-    config = DlrmConfig((USERS + 1, 4, 7, 13), (items + 1, 13, 61, 4), (4,), 1, 1, 4)
+    sizes = {"history_length": HISTORY, "history_event_types": EVENT_TYPES}
+    config = DlrmConfig((USERS + 1, 4, 7, 13), (items + 1, 13, 61, 4), (4,), 1, 1, 4, **sizes)
     rng = np.random.default_rng(SEED)
     categorical = np.stack([rng.integers(0, rows, items) for rows in config.item_cardinalities], axis=1)
     numbers = [rng.standard_normal((items, n), np.float32) for n in (1, config.image_dim, config.text_dim)]
@@ -98,9 +102,16 @@ def catalog(items: int) -> tuple[DlrmConfig, SimpleNamespace]:
     )
 
 
-def requests(config: DlrmConfig, batch: int, items: int, seed: int) -> tuple[Any, ...]:
-    """A batch of random requests, as scorers take them."""
+def requests(config: DlrmConfig, batch: int, items: SimpleNamespace, seed: int) -> tuple[Any, ...]:
+    """A batch of random requests, as scorers take them, each with a history of random events."""
     rng = np.random.default_rng(seed)
+    count, shape = len(items.categorical), (batch, HISTORY)
+    events = EventHistories.gather(
+        rng.integers(0, count, shape).astype(np.int32),
+        rng.integers(0, EVENT_TYPES, shape).astype(np.int32),
+        np.sort(rng.integers(1, 7 * 86_400, shape), axis=1),
+        items.categorical,
+    )
 
     def rows(cardinalities: tuple[int, ...]) -> Any:
         return np.stack([rng.integers(0, n, batch) for n in cardinalities], axis=1).astype(np.int32)
@@ -110,7 +121,8 @@ def requests(config: DlrmConfig, batch: int, items: int, seed: int) -> tuple[Any
         rng.standard_normal((batch, config.user_continuous), np.float32),
         rows(config.context_cardinalities),
         rng.standard_normal((batch, config.context_continuous), np.float32),
-        [rng.choice(items, min(CANDIDATES, items), replace=False).astype(np.int32) for _ in range(batch)],
+        [rng.choice(count, min(CANDIDATES, count), replace=False).astype(np.int32) for _ in range(batch)],
+        events,
     )
 
 
@@ -118,7 +130,7 @@ def check_ranker(model: Dlrm, items: SimpleNamespace, scorers: dict[str, Any], b
     """The largest relative difference of any scorer's probabilities to the plain network's."""
     plain, worst = PlainScorer(model, items), 0.0
     for batch in batches:
-        asked = requests(model.config, batch, len(items.categorical), seed=batch)
+        asked = requests(model.config, batch, items, seed=batch)
         wanted = np.concatenate(plain.score(*asked))
         for scorer in scorers.values():
             worst = max(worst, relative(np.concatenate(scorer.score(*asked)), wanted))
@@ -145,6 +157,7 @@ def time_ranker(
     label: str,
     scorer: Any,
     config: DlrmConfig,
+    items: SimpleNamespace,
     asked: argparse.Namespace,
     bytes_per_item: int,
     bandwidth: float | None,
@@ -155,7 +168,7 @@ def time_ranker(
     print("| --- | --- | --- | --- |")
     key = "ranker." + "_".join(label.lower().replace(",", "").replace("'", "").split())
     for batch in asked.batches:
-        inputs = [requests(config, batch, asked.items, seed) for seed in range(4)]
+        inputs = [requests(config, batch, items, seed) for seed in range(4)]
         repeats = asked.repeats if batch < 256 or label.startswith("GPU") else min(3, asked.repeats)
         taken = timed(lambda number, inputs=inputs: scorer.score(*inputs[number % 4]), repeats)
         rows = batch * min(CANDIDATES, asked.items)

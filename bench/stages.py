@@ -7,7 +7,7 @@ strings, as they come out of a parsed body.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,10 +18,12 @@ from bench.report import Report
 from bench.timing import each_of, fresh_texts, gemm_peak, one_thread, side_by_side
 from cascade.features.item_table import UNKNOWN
 from cascade.models.dlrm_scorer import PackedScorer, packed_bytes
+from cascade.models.matches import EventHistories
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder, Loaded
 from cascade.store.artifacts import RankerArtifacts
 from services.ranker import engine, rerank
+from services.ranker.histories import histories_of
 from services.retrieval import engine as retrieval_engine
 
 SEED = 7
@@ -63,7 +65,7 @@ def run(report: Report) -> None:
             rows.append(_items(report, content, ranker, repeats, calls))
         report.say(
             "## Items of a request by the catalog's size",
-            "Positions of 300 ids, and gathering. Packed is what the fast ranker gathers, 1,604 bytes an item; plain "
+            "Positions of 300 ids, and gathering. Packed is what the fast ranker gathers, 1,620 bytes an item; plain "
             "is what the network takes, 532 bytes and two embedding rows. In a small catalog all of it lies in the "
             "caches; in a large one every id costs misses in the map from ids to positions (its index, its entry, the "
             "text to compare) and every item misses in the table, which the memory's bandwidth bounds.",
@@ -114,7 +116,7 @@ def _dlrm(
     config, count = ranker.dlrm.config, synthetic.CANDIDATES
     plain = replace(ranker, precompute_bytes=0)
     assert isinstance(ranker.scorer, PackedScorer)
-    requests = _encoded(content, synthetic.rank_requests(content, 64, SEED))
+    requests = _encoded(content, ranker, synthetic.rank_requests(content, 64, SEED))
     for request in requests[:4]:  # the fast one is held to the plain one here too
         np.testing.assert_allclose(ranker.scorer.score(*request)[0], plain.scorer.score(*request)[0], atol=1e-5)
     flops = count * costs.packed_row_flops(config) + costs.packed_request_flops(config)
@@ -210,7 +212,9 @@ def _profile(report: Report, packed: PackedScorer, requests: list[tuple[Any, ...
 
     parts: dict[str, Callable[[Any], object]] = {
         "whole": lambda one: packed.score(*one),
-        "request's part, and calling (a request of one item)": lambda one: packed.score(*one[:4], [one[4][0][:1]]),
+        "request's part, and calling (a request of one item)": lambda one: packed.score(
+            *one[:4], [one[4][0][:1]], one[5]
+        ),
         "gathering": lambda one: packed.gather(one[4][0]),
     }
     for name, sizes in shapes.items():
@@ -244,7 +248,7 @@ def _missed(report: Report) -> None:
     report.say(
         "The ranker: the table above says where its time goes. What is not large products is passes over arrays "
         "between them; one fused kernel would close most of that, and needs a compiler where the service runs. "
-        "Items: an id costs its hash (0.05 µs) and its look-up, and a row its 1,604 bytes from memory; in a large "
+        "Items: an id costs its hash (0.05 µs) and its look-up, and a row its 1,620 bytes from memory; in a large "
         "catalog both are waits for memory. Closing it takes smaller rows (codes for small tables: half the bytes) "
         "and positions in place of ids between services."
     )
@@ -373,13 +377,13 @@ def _items(report: Report, content: synthetic.Shop, ranker: RankerArtifacts, rep
         "ids one by one": lambda at: [items.item_ids[position] for position in at.tolist()],
     }
     gathered = side_by_side(gathers, each_of(known), repeats=repeats, calls=calls)
-    report.figure(f"items.{size}.gather", gathered["packed"], "ms", note="what the fast ranker takes: 1,604 bytes each")
+    report.figure(f"items.{size}.gather", gathered["packed"], "ms", note="what the fast ranker takes: 1,620 bytes each")
     report.figure(f"items.{size}.gather.plain", gathered["plain"], "ms", note="what the network takes: 532 bytes each")
     report.figure(f"items.{size}.ids", gathered["ids"], "ms", note="300 positions back to ids")
     report.figure(f"items.{size}.ids.plain", gathered["ids one by one"], "ms")
     scored = side_by_side(
         {"packed": lambda batch: packed.score(*batch)},
-        each_of(_encoded(content, requests)),
+        each_of(_encoded(content, ranker, requests)),
         repeats=repeats,
         calls=calls,
     )
@@ -417,18 +421,24 @@ def _encode_users(content: synthetic.Shop, batch: list[Any]) -> Any:
     )
 
 
-def _encoded(content: synthetic.Shop, requests: list[Any]) -> list[tuple[Any, ...]]:
+def _encoded(content: synthetic.Shop, ranker: RankerArtifacts, requests: list[Any]) -> list[tuple[Any, ...]]:
     """What a scorer takes, a request each."""
     encoded = []
     for request in requests:
         user = _encode_users(content, [request])
         context = content.context.encode([request.context.device_type], [request.context.timestamp])
         positions = [content.items.positions(request.item_ids)]
-        encoded.append((user.categorical, user.continuous, context.categorical, context.continuous, positions))
+        histories = histories_of(ranker, [request.user], [request.context.timestamp])
+        encoded.append(
+            (user.categorical, user.continuous, context.categorical, context.continuous, positions, histories)
+        )
     return encoded
 
 
 def _joined(requests: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Several requests as one batch."""
-    *arrays, positions = zip(*requests, strict=True)
-    return (*(np.concatenate(parts) for parts in arrays), [rows for one in positions for rows in one])
+    *arrays, positions, histories = zip(*requests, strict=True)
+    together = EventHistories(
+        *(np.concatenate([getattr(one, field.name) for one in histories]) for field in fields(EventHistories))
+    )
+    return (*(np.concatenate(parts) for parts in arrays), [rows for one in positions for rows in one], together)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from cascade.features.item_table import ItemTable
+from cascade.features.spec import EVENT_TYPES, HISTORY_LENGTH
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from cascade.index.faiss_index import FaissIndex
 from cascade.models import QueryTower, TwoTowerConfig
@@ -64,7 +65,10 @@ def ranker(content: Shop, seed: int, **options: Any) -> RankerArtifacts:
     """An untrained ranker over the shop."""
     torch.manual_seed(seed)
     cardinalities = [int(column.max()) + 1 for column in content.items.categorical.T]
-    config = DlrmConfig(content.user.cardinalities, tuple(cardinalities), content.context.cardinalities, 1, 1, 4)
+    config = DlrmConfig(
+        content.user.cardinalities, tuple(cardinalities), content.context.cardinalities, 1, 1, 4,
+        history_length=HISTORY_LENGTH, history_event_types=len(EVENT_TYPES) + 1,
+    )  # fmt: skip
     return RankerArtifacts(content.user, content.context, content.items, Dlrm(config).eval(), **options)
 
 
@@ -81,12 +85,13 @@ def retrieval(content: Shop, seed: int) -> RetrievalArtifacts:
 
 
 def rank_requests(content: Shop, count: int, seed: int, candidates: int = CANDIDATES) -> list[Any]:
-    """Requests by attribute, as engines read them; 5 % of the users are unknown."""
+    """Requests by attribute, as engines read them, of users with as long a history as is read; 5 % are unknown."""
     rng = np.random.default_rng(seed)
     requests = []
     for number in range(count):
         user = f"user-{rng.integers(USERS):09d}" if rng.random() > 0.05 else f"visitor-{number}"
         chosen = rng.choice(len(content.items), min(candidates, len(content.items)), replace=False)
+        at = AT + int(rng.integers(7 * 86_400))
         requests.append(
             SimpleNamespace(
                 user=SimpleNamespace(
@@ -94,8 +99,9 @@ def rank_requests(content: Shop, count: int, seed: int, candidates: int = CANDID
                     age=float(rng.integers(15, 80)),
                     gender=str(rng.choice(["F", "M"])),
                     top_category=f"category-{rng.integers(CATEGORIES_L1)}",
+                    recent=_recent(content, at, rng),
                 ),
-                context=SimpleNamespace(device_type="mobile", timestamp=AT + int(rng.integers(7 * 86_400))),
+                context=SimpleNamespace(device_type="mobile", timestamp=at),
                 item_ids=content.items.ids(chosen),
                 k=10,
                 diversity=None,
@@ -103,3 +109,10 @@ def rank_requests(content: Shop, count: int, seed: int, candidates: int = CANDID
             )
         )
     return requests
+
+
+def _recent(content: Shop, at: int, rng: np.random.Generator) -> list[str]:
+    """As `UserFeatures.recent`, newest first."""
+    ages = np.sort(rng.integers(1, 7 * 86_400, HISTORY_LENGTH)).tolist()
+    met = content.items.ids(rng.integers(0, len(content.items), HISTORY_LENGTH))
+    return [f"{at - age}|click|{item_id}" for age, item_id in zip(ages, met, strict=True)]

@@ -2,7 +2,7 @@
 
 What makes a search hard or easy is where its queries lie. Isolated clusters with queries inside them are easy: one
 list of an inverted file holds the whole answer. Noise of 64 equal dimensions is hard beyond anything that a model
-learns. These lie between, a little harder than the built-in shop's trained towers (both in docs/index.md):
+learns. These lie between, a little harder than the built-in shop's trained towers (both in docs/candidate-index.md):
 
 - three levels of categories, each centre its parent's plus a smaller step, sizes by a power law, so that lists of an
   inverted file differ in length as they do in a shop;

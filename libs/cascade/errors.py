@@ -10,6 +10,7 @@ CascadeError
 ├── store.errors       bundles, versions, aliases
 ├── online.errors      Redis and what lives in it
 ├── capacity.errors    what cannot be planned
+├── client.errors      answers of a gateway, and none
 └── serving.errors     requests between services
 """
 

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     training_query: Literal["static", "context", "session"] = Field(
         "session",
         description="what retrieval's query tower reads: `static` the user's features; `context` also device, hour and "
-        "weekday; `session` also the user's latest 50 interactions",
+        "weekday; `session` also the user's latest 50 interactions, which the ranker reads then too",
     )
     two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")

@@ -156,7 +156,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         group_name=GROUP,
-        code_version="1",
+        code_version="2",
         deps=[
             fine_tuning_set,
             dlrm,

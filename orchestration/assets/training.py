@@ -10,7 +10,6 @@ import numpy as np
 from cascade.features.history import Histories, histories_of_rows
 from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking
-from cascade.features.spec import CONTEXT_CONTINUOUS, ITEM_CONTINUOUS, USER_CONTINUOUS
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from orchestration import plots
@@ -204,16 +203,17 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="4",
-    deps=[training_set],
-    metadata=reads("dlrm_epochs", "training_rows_at_most", "seed"),
+    code_version="6",
+    deps=[training_set, two_tower],
+    metadata=reads("training_query", "dlrm_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
     kinds={"torch"},
 )
 def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> dg.MaterializeResult[None]:
-    """The ranker's checkpoint."""
-    from cascade.models.dlrm import DlrmConfig
-    from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+    """The ranker's checkpoint, with the towers' score as a part of its logit."""
+    from cascade.models.two_tower import TwoTower
+    from cascade.training.affinities import stack
+    from cascade.training.dlrm_training import DlrmTraining, dlrm_config, train_dlrm
     from cascade.training.launch import processes
     from cascade.training.validation import hold_out
 
@@ -222,18 +222,12 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         user, item, where = _transforms(workspace)
         training = DlrmTraining()
         learned, judged = hold_out(TrainingSet.load(workspace.folder("training_set")), settings.seed)
+        items = ItemTable.load(workspace.folder("item_table"))
         model, report = train_dlrm(
             learned,
             judged,
-            ItemTable.load(workspace.folder("item_table")),
-            DlrmConfig(
-                user.cardinalities,
-                item.cardinalities,
-                where.cardinalities,
-                len(USER_CONTINUOUS),
-                len(ITEM_CONTINUOUS),
-                len(CONTEXT_CONTINUOUS),
-            ),
+            items,
+            dlrm_config(settings.training_query, user, item, where),
             replace(training, loop=_budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
@@ -241,8 +235,11 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             processes=processes(settings.training_processes),
             progress=making.report,
         )
+        if judged is not None:
+            towers = TwoTower.load(workspace.folder("two_tower"))
+            report = replace(report, calibration=stack(model, towers, judged, items, training, settings.seed))
         model.save(making.folder)
-        making.metadata |= _summary(report)
+        making.metadata |= {**_summary(report), "history": model.config.history_length}
         if report.calibration is not None:
             making.metadata["calibration"] = dg.MetadataValue.json(asdict(report.calibration))
     return making.result()
@@ -257,7 +254,7 @@ def _encode(workspace: Workspace, rows: str, folder: Path, masking: Masking | No
 
 
 def histories_for(workspace: Workspace, rows: Path, items: ItemTable) -> Histories | None:
-    """What the rows' users did before them, where the query tower reads it.
+    """What the rows' users did before them, where the models read it.
 
     Of the days up to the rows' last one: later ones hold nothing that any row may see.
     """

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from cascade.api.gateway import InfoResponse, Stage
+from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.errors import CascadeError
 from cascade.online.click_through import click_through
 from cascade.online.connection import answers, connect
@@ -26,7 +27,7 @@ from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.balance import Ejection
 from cascade.serving.balanced_calls import BalancedCaller
 from cascade.serving.calls import Caller
-from cascade.serving.context import REQUEST_ID_HEADER, current_request_id
+from cascade.serving.context import current_request_id
 from cascade.serving.limit import ConcurrencyLimit
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics

@@ -240,8 +240,6 @@ class Recommender:
         if not item_ids:
             return []
         diversity, composition = _reranking(request)
-        if user.recent:  # retrieval alone reads them
-            user = user.model_copy(update={"recent": []})
         rank = RankRequest.model_construct(
             user=user,
             context=context,

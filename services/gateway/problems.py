@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cascade.api.headers import TRACK_HEADER
 from cascade.online.errors import FeatureStoreNotReady
 from cascade.privacy.receipts import NoSuchReceipt
 from cascade.serving.problems import FieldError, Problem, ProblemOf, retry_after
@@ -11,7 +12,7 @@ from cascade.store.errors import BundleNotFound, BundleRefused, InvalidName, Not
 from services.gateway.interactions import FromTheFuture, InteractionRefused, NoSuchItem
 from services.gateway.ports import StageBusy, StageError
 from services.gateway.storefront.models import NoSuchService
-from services.gateway.tracks import HEADER, BadTrackHeader
+from services.gateway.tracks import BadTrackHeader
 
 
 def no_such_item(error: NoSuchItem) -> Problem:
@@ -63,7 +64,7 @@ def invalid_name(error: InvalidName) -> Problem:
 
 def bad_track_header(error: BadTrackHeader) -> Problem:
     """400, with the header."""
-    fault = FieldError(HEADER, str(error), error.value)
+    fault = FieldError(TRACK_HEADER, str(error), error.value)
     return Problem("bad-track-header", 400, "Invalid header", "The header names no tracks.", [fault])
 
 

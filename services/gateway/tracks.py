@@ -13,14 +13,14 @@ from typing import Any, Protocol, cast, get_args
 
 from cascade.api.common import Track
 from cascade.api.gateway import Stage
+from cascade.api.headers import TRACK_HEADER
 from cascade.errors import CascadeError
 from cascade.store.canary import CANARIED, Canary
 
-HEADER = "x-cascade-track"
 TRACKED = cast(tuple[Stage, ...], CANARIED)
 """Services that have a canary, by the names of their stages."""
 
-_HEADER = HEADER.encode()
+_HEADER = TRACK_HEADER.encode()
 _TRACKS: tuple[Track, ...] = get_args(Track)
 _DIGEST = 8
 _WHOLE = 2 ** (8 * _DIGEST)

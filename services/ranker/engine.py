@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from cascade.api.common import Context, UserFeatures
 from cascade.api.ranker import Composition, RankRequest
-from cascade.features.spec import ITEM_CATEGORICAL
+from cascade.features.spec import DEFAULT_EVENT_TYPE, ITEM_CATEGORICAL
 from cascade.serving.errors import ModelFault
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder
 from cascade.store.artifacts import RankerArtifacts
+from services.ranker.affinities import affinities_of
 from services.ranker.compose import Best, Drawn, Limit, MarginalRelevance, Rule, compose, unit_vectors
+from services.ranker.histories import histories_of, recent_of
 from services.ranker.rerank import Positions, Propensities, propensities, sample, top_k
 
 _WARM_UP_CANDIDATES = 300
@@ -79,8 +81,9 @@ class RankerEngine:
 
 def warm_up(bundle: RankerArtifacts) -> None:
     """One request through everything, so that the first visitor does not pay for lazy set-up."""
+    met = [f"0|{DEFAULT_EVENT_TYPE}|{item_id}" for item_id in bundle.items.item_ids[:1]]
     request = RankRequest.model_construct(
-        user=UserFeatures(user_id="warm-up"),
+        user=UserFeatures(user_id="warm-up", recent=met),
         context=Context(timestamp=0),
         item_ids=bundle.items.item_ids[:_WARM_UP_CANDIDATES],
     )
@@ -104,8 +107,15 @@ def score(bundle: RankerArtifacts, requests: Sequence[RankRequest]) -> list[Scor
     context = bundle.context_transform.encode(
         [request.context.device_type for request in requests], [request.context.timestamp for request in requests]
     )
+    recent = recent_of(bundle, users, [request.context.timestamp for request in requests])
     probabilities = bundle.scorer.score(
-        user.categorical, user.continuous, context.categorical, context.continuous, positions
+        user.categorical,
+        user.continuous,
+        context.categorical,
+        context.continuous,
+        positions,
+        histories_of(bundle, recent),
+        affinities_of(bundle, user, context, recent, positions),
     )
     return [Scored(*part) for part in zip(positions, probabilities, unknown, strict=True)]
 

@@ -1,7 +1,9 @@
 """What a click probability is made of, computed when somebody asks and never on a request's way.
 
 Each of five parts of the input (user, item, context, picture, text) can be made unknown: ids and categories become the
-out-of-vocabulary row, numbers their training mean, an embedding the catalog's mean. The network is asked about all 2⁵
+out-of-vocabulary row, numbers their training mean, an embedding the catalog's mean. What a visitor did lately is part
+of the user, and unknown it is nothing: what an item has in common with it goes to the user's part and the item's, by
+the orders in which they become known. The network is asked about all 2⁵
 combinations in one pass, and a part's share is its Shapley value: what knowing it adds to the log-odds, averaged over
 the orders in which the parts can become known (Shapley 1953; Lundberg and Lee, "A unified approach to interpreting
 model predictions", 2017). The values sum to the whole difference between everything known and nothing known.
@@ -11,17 +13,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade.api.explain import PARTS, AttributionRequest, AttributionResponse, LikedItem, PartShare
 from cascade.features.item_table import UNKNOWN, ItemTable
+from cascade.features.spec import Encoded
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.serving.reload import Loaded
 from cascade.store.artifacts import RankerArtifacts
+from services.ranker.histories import Recent, histories_of, recent_of
+
+if TYPE_CHECKING:
+    from cascade.models.matches import EventHistories
 
 Floats = NDArray[np.floating[Any]]
 
@@ -38,6 +45,8 @@ class _Inputs:
     context: tuple[NDArray[np.int32], Floats]
     image: Floats
     text: Floats
+    histories: EventHistories | None
+    """of the user, one; None where the ranker reads none"""
 
     def known(self, part: str) -> tuple[Any, ...]:
         """A part as a tuple of arrays."""
@@ -51,7 +60,8 @@ def attribute(loaded: Loaded[RankerArtifacts], request: AttributionRequest) -> A
     (position,) = bundle.items.positions([request.item_id]).tolist()
     if position == UNKNOWN:
         raise UnknownItem(f"no item {request.item_id!r} in the ranker's bundle {loaded.version}")
-    probabilities = _of_subsets(bundle, _inputs(bundle, request, position), _nothing(bundle))
+    recent = recent_of(bundle, [request.user], [request.context.timestamp])
+    probabilities = _of_subsets(bundle, _inputs(bundle, request, position, recent), _nothing(bundle), position, recent)
     if not np.isfinite(probabilities).all():
         raise ModelFault("a click probability is not a number")
     values = shapley(_log_odds(probabilities))
@@ -112,7 +122,7 @@ def compare(items: ItemTable, position: int, liked: Sequence[str]) -> list[Liked
     ]
 
 
-def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int) -> _Inputs:
+def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int, recent: Recent | None) -> _Inputs:
     user, context, items = request.user, request.context, bundle.items
     users = bundle.user_transform.encode([user.user_id], [user.age], [user.gender], [user.top_category])
     contexts = bundle.context_transform.encode([context.device_type], [context.timestamp])
@@ -123,6 +133,7 @@ def _inputs(bundle: RankerArtifacts, request: AttributionRequest, position: int)
         (contexts.categorical, contexts.continuous),
         items.image[row],
         items.text[row],
+        histories_of(bundle, recent),
     )
 
 
@@ -137,10 +148,11 @@ def _nothing(bundle: RankerArtifacts) -> _Inputs:
         (contexts.categorical, np.zeros_like(contexts.continuous)),
         items.image.mean(axis=0, keepdims=True),
         items.text.mean(axis=0, keepdims=True),
+        None,
     )
 
 
-def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs) -> Floats:
+def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs, position: int, recent: Recent | None) -> Floats:
     """Click probabilities [32]; bit i of the place says whether part i is known."""
     subsets = range(1 << len(PARTS))
     columns: dict[str, list[NDArray[Any]]] = {}
@@ -152,8 +164,41 @@ def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs) -> Float
     categorical, continuous = (
         np.concatenate([columns[part][kind] for part in ("user", "item", "context")], axis=1) for kind in (0, 1)
     )
-    probabilities = bundle.dlrm.predict(categorical, continuous, columns["image"][0], columns["text"][0])
+    # An unknown user's events are none of them there.
+    known = _known("user")
+    histories = full.histories
+    if histories is not None:
+        histories = replace(histories.take(np.zeros(len(known), np.int64)), there=histories.there & known[:, None])
+    if recent is not None:
+        items, types, ages = recent
+        items = np.where(known[:, None], np.repeat(items, len(known), axis=0), np.int32(UNKNOWN))
+        recent = items, np.repeat(types, len(known), axis=0), np.repeat(ages, len(known), axis=0)
+    user, context = (Encoded(*columns[part]) for part in ("user", "context"))
+    offset = _offsets(bundle, user, context, position, recent)
+    probabilities = bundle.dlrm.predict(
+        categorical, continuous, columns["image"][0], columns["text"][0], histories, offset=offset
+    )
     return probabilities.astype(np.float64)
+
+
+def _offsets(
+    bundle: RankerArtifacts, user: Encoded, context: Encoded, position: int, recent: Recent | None
+) -> NDArray[np.float32] | None:
+    """What an affinity adds to the logits [32]: of the item where it is known, else of the catalog's mean vector, which
+    picture and text are a part of."""
+    affinity = bundle.affinity
+    if affinity is None:
+        return None
+    features = user if affinity.mode == "static" else user.beside(context)
+    queries = affinity.queries(features.categorical, features.continuous, recent)
+    vectors = np.where(_known("item")[:, None], affinity.vectors[position], affinity.vectors.mean(axis=0))
+    offsets: NDArray[np.float32] = np.einsum("sd,sd->s", queries, vectors) * np.float32(affinity.weight)
+    return offsets
+
+
+def _known(part: str) -> NDArray[np.bool_]:
+    """In which of the 32 subsets a part is known."""
+    return np.array([subset >> PARTS.index(part) & 1 for subset in range(1 << len(PARTS))], bool)
 
 
 def _log_odds(probabilities: Floats) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,22 +14,31 @@ from cascade.models import Dlrm, DlrmConfig, QueryTower, TwoTowerConfig
 from cascade.models.dlrm_scorer import packed_bytes
 from cascade.models.dlrm_split import DlrmSplit
 from cascade.models.layers import embedding_dim
+from cascade.models.matches import EventTensors
 
 CONFIG = DlrmConfig((11, 4, 7, 5), (21, 5, 6, 4), (4,), 1, 1, 4)
+READING = replace(CONFIG, history_length=50, history_event_types=6)
 ROWS = 10
 
 
-def counted(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
+def counted(module: torch.nn.Module, *inputs: object) -> int:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         module(*inputs)
     return counter.get_total_flops()
 
 
-def test_the_networks_flops() -> None:
+@pytest.mark.parametrize("config", [CONFIG, READING])
+def test_the_networks_flops(config: DlrmConfig) -> None:
     categorical = torch.zeros(ROWS, 9, dtype=torch.int32)
-    found = counted(Dlrm(CONFIG), categorical, torch.zeros(ROWS, 6), torch.zeros(ROWS, 64), torch.zeros(ROWS, 64))
+    events = EventTensors(
+        torch.zeros(ROWS, 50, 4, dtype=torch.int32), torch.zeros(ROWS, 50, dtype=torch.int32),
+        torch.zeros(ROWS, 50, dtype=torch.int64), torch.ones(ROWS, 50, dtype=torch.bool),
+    )  # fmt: skip
+    found = counted(
+        Dlrm(config), categorical, torch.zeros(ROWS, 6), torch.zeros(ROWS, 64), torch.zeros(ROWS, 64), events
+    )
     twice = 2 * ROWS * (12 * 12 - 66) * 64  # the network multiplies every pair both ways, and each vector with itself
-    assert found - twice == ROWS * costs.dlrm_row_flops(CONFIG)
+    assert found - twice == ROWS * costs.dlrm_row_flops(config)
 
 
 def test_the_query_towers_flops() -> None:
@@ -37,13 +48,14 @@ def test_the_query_towers_flops() -> None:
     assert found == ROWS * costs.query_tower_flops(config, widths)
 
 
-def test_the_packed_rows_flops_are_the_sizes_of_its_matrices() -> None:
-    split = DlrmSplit.of(Dlrm(CONFIG))
+@pytest.mark.parametrize("config", [CONFIG, READING])
+def test_the_packed_rows_flops_are_the_sizes_of_its_matrices(config: DlrmConfig) -> None:
+    split = DlrmSplit.of(Dlrm(config))
     layers = [split.bottom_item, torch.cat([split.top_dense, split.top_rows])]
     layers += [weight for weight, _ in split.bottom_rest + split.top_rest]
-    dots = split.widths.item * (split.widths.request + 1) * CONFIG.dim
-    assert costs.packed_row_flops(CONFIG) == 2 * (sum(layer.numel() for layer in layers) + dots)
-    assert costs.packed_row_flops(CONFIG) < costs.dlrm_row_flops(CONFIG)
+    dots = split.widths.item * (split.widths.request + 1) * config.dim
+    assert costs.packed_row_flops(config) == 2 * (sum(layer.numel() for layer in layers) + dots)
+    assert costs.packed_row_flops(config) < costs.dlrm_row_flops(config)
 
 
 def test_300_candidates_at_the_default_sizes() -> None:
@@ -52,5 +64,6 @@ def test_300_candidates_at_the_default_sizes() -> None:
 
 
 def test_bytes_gathered_are_those_kept() -> None:
-    assert 2 * packed_bytes(CONFIG, 1) == costs.packed_row_bytes(CONFIG)
+    for config, bytes_each in ((CONFIG, 1604), (READING, 1620)):
+        assert 2 * packed_bytes(config, 1) == costs.packed_row_bytes(config) == 2 * bytes_each
     assert costs.flat_search_bytes(5, 64) == np.zeros((5, 64), np.float32).nbytes

@@ -1,7 +1,8 @@
 """Clicks change the next list within a second, for a user the models know and for one that nobody knows.
 
-The tiny shop's 3,000 rows are too few to learn what a top category means (the ranker stops after some 20 steps, and
-answers alike whatever it is); so this shop's ranker is taught it, and released while everything runs.
+The tiny shop's 3,000 rows are too few to learn what a top category or the latest clicks mean (the ranker stops after
+some 20 steps, and answers alike whatever they are); so this shop's ranker is taught it, and released while everything
+runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import pytest
 import torch
 
 from cascade.data.contract import Dataset
+from cascade.features.spec import EVENT_TYPE_ROWS
+from cascade.models.matches import EventHistories
 from cascade.store import ModelStore
 from cascade.store.artifacts import RankerArtifacts
 
@@ -26,6 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 
 K = 30
 CLICKS = 5
+CLICK = EVENT_TYPE_ROWS["click"]
 NOON = 1_768_219_200  # 2026-01-12 12:00 UTC
 
 
@@ -64,6 +68,32 @@ def test_five_clicks_in_a_category_raise_its_share(system: Any, known_user: str,
     )
 
 
+def test_the_very_next_request_ranks_by_a_click(system: Any, taught: None) -> None:
+    user = "clicked-just-now"
+    before = candidates(system, user)
+    category, clicked = rare_category(system, [])
+    click = {"user_id": user, "item_id": clicked[0], "device_type": "mobile"}
+    system.http.post("/v1/interactions", json=click).raise_for_status()
+    after = candidates(system, user)  # whatever the worker has done by now
+
+    assert [entry.split("|", 2)[2] for entry in after["user"]["recent"]] == [clicked[0]]
+    assert before["user"]["recent"] == []
+    chance = [
+        {one["item_id"]: one["click_probability"] for one in asked["candidates"] if one["category_l1"] == category}
+        for asked in (before, after)
+    ]
+    both = [item for item in chance[1] if chance[0].get(item) is not None and chance[1][item] is not None]
+    assert both
+    assert all(chance[1][item] > chance[0][item] for item in both)
+
+
+def candidates(system: Any, user: str) -> dict[str, Any]:
+    """How a list came about."""
+    body = {"user_id": user, "k": K, "timestamp": NOON, "explain": True}
+    explanation: dict[str, Any] = system.http.post("/v1/recommendations", json=body).json()["explanation"]
+    return explanation
+
+
 def test_a_click_on_a_list_is_written_once_and_a_no_hides_the_item(system: Any) -> None:
     user = "says-no"
     answer = system.recommend(user, timestamp=NOON)
@@ -88,15 +118,18 @@ def test_the_worker_shows_how_fresh_features_are(system: Any) -> None:
 
 
 def teach(ranker: RankerArtifacts, dataset: Path) -> None:
-    """Train on rows whose label is whether the item is of the user's top category; nothing else tells them apart."""
+    """Train on rows whose label is whether the item is of the category that the user's top category or, where there is
+    none, latest events name; nothing else tells them apart."""
     catalog = Dataset(dataset).items()
     by_id = dict(zip(*(catalog.column(name).to_pylist() for name in ("item_id", "category_l1")), strict=True))
     categories = sorted(set(by_id.values()))
     users = ranker.user_transform.encode(
-        [None] * len(categories), [None] * len(categories), [None] * len(categories), categories
-    )
+        [None] * (len(categories) + 1), [None] * (len(categories) + 1), [None] * (len(categories) + 1),
+        [*categories, None],
+    )  # fmt: skip
     context = ranker.context_transform.encode([None], [NOON])
     items, rng = ranker.items, np.random.default_rng(0)
+    inside = [np.array([n for n, item in enumerate(items.item_ids) if by_id[item] == one]) for one in categories]
     torch.manual_seed(0)
     torch.set_num_threads(2)
     optimiser = torch.optim.Adam(ranker.dlrm.train().parameters(), lr=3e-3)
@@ -104,13 +137,20 @@ def teach(ranker: RankerArtifacts, dataset: Path) -> None:
         top, shown = rng.integers(len(categories), size=512), rng.integers(len(items), size=512)
         same = [by_id[items.item_ids[item]] == categories[category] for category, item in zip(top, shown, strict=True)]
         where = np.zeros(512, np.int64)
-        categorical = [users.categorical[top], items.categorical[shown], context.categorical[where]]
-        continuous = [users.continuous[top], items.continuous[shown], context.continuous[where]]
+        met = np.array([rng.choice(inside[category], CLICKS) for category in top], np.int32)
+        told = np.where(np.arange(512) % 2, top, len(categories))  # half of them by their latest events
+        met[np.arange(CLICKS) >= np.where(told == top, 0, rng.integers(1, CLICKS + 1, 512))[:, None]] = -1
+        histories = EventHistories.gather(
+            met, np.full(met.shape, CLICK, np.int32), rng.integers(1, 100, met.shape), items.categorical
+        )
+        categorical = [users.categorical[told], items.categorical[shown], context.categorical[where]]
+        continuous = [users.continuous[told], items.continuous[shown], context.continuous[where]]
         logits = ranker.dlrm(
             torch.from_numpy(np.concatenate(categorical, axis=1)),
             torch.from_numpy(np.concatenate(continuous, axis=1)),
             torch.from_numpy(items.image[shown]),
             torch.from_numpy(items.text[shown]),
+            histories.tensors(torch.device("cpu")),
         )
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor(same, dtype=torch.float32))
         optimiser.zero_grad()

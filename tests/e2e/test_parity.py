@@ -16,6 +16,7 @@ from cascade.features.item_table import ItemTable
 from cascade.features.spec import EVENT_TYPES, HISTORY_LENGTH
 from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm
+from cascade.models.matches import EventHistories
 from cascade.models.two_tower import TwoTower
 from cascade.store import ModelStore
 from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
@@ -102,22 +103,30 @@ def test_ranker_answers_as_the_network_scores(system: Any, raw: list[dict[str, A
     chosen = np.arange(30)
     ids = [items.item_ids[n] for n in chosen]
     url = f"http://127.0.0.1:{system.settings.ranker_port}/v1/rank"
+    assert encoded.histories is not None
+    assert dlrm.config.history_length == HISTORY_LENGTH
+    histories = EventHistories.gather(*encoded.histories.padded(encoded.timestamp), items.categorical)
+    moved = 0.0
 
     for number, row in enumerate(raw):
-        body = {"user": user_of(row), "context": context_of(row), "item_ids": [*ids, "no such item"], "k": 30}
+        user = {**user_of(row), "recent": recent_of(number, encoded, items.item_ids)}
+        body = {"user": user, "context": context_of(row), "item_ids": [*ids, "no such item"], "k": 30}
         answer = httpx.post(url, json=body).json()
 
         one = np.repeat(number, len(chosen))
-        expected = dlrm.predict(
+        rows = (
             np.hstack([encoded.user.categorical[one], items.categorical[chosen], encoded.context.categorical[one]]),
             np.hstack([encoded.user.continuous[one], items.continuous[chosen], encoded.context.continuous[one]]),
             items.image[chosen],
             items.text[chosen],
         )
+        expected = dlrm.predict(*rows, histories, one)
+        moved = max(moved, float(np.abs(expected - dlrm.predict(*rows)).max()))
         assert answer["unknown"] == 1
         np.testing.assert_allclose(answer["scores"], np.sort(expected)[::-1], atol=1e-5)
         by_id = dict(zip(answer["item_ids"], answer["scores"], strict=True))
         np.testing.assert_allclose([by_id[item_id] for item_id in ids], expected, atol=1e-5)
+    assert moved > 0.01  # histories matter
 
 
 def test_feast_serves_the_top_category_that_a_row_at_that_moment_would_see(system: Any) -> None:

@@ -1,4 +1,4 @@
-"""Each service starts in a fresh virtual environment that holds its own extra and nothing else.
+"""Each service starts in a fresh virtual environment that holds its own extra and nothing else; so does the client.
 
 Gigabytes and minutes: only with CASCADE_TEST_EXTRAS=1 (all), or =gateway,filter (some). The workflow `images` does.
 """
@@ -72,3 +72,22 @@ def _answers(url: str, process: subprocess.Popen[bytes]) -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     return False
+
+
+@pytest.mark.skipif(ASKED not in ("", "1") and "client" not in ASKED.split(","), reason="not asked for")
+def test_the_client_installs_light(tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    python = environment / "bin" / "python"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CASCADE_"))}
+    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{ROOT}[client]"], check=True, env=clean, cwd=tmp_path)
+
+    program = (
+        "from importlib.metadata import distributions; from cascade.client import Client, NoAnswer, Patience;"
+        "print(*sorted(one.name.lower() for one in distributions()));"
+        "from contextlib import suppress\n"
+        "with suppress(NoAnswer): Client('http://127.0.0.1:1', patience=Patience(deadline_s=0)).health()"
+    )
+    printed = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True, env=clean).stdout
+    assert {"httpx", "pydantic", "tenacity"} <= set(printed.split())
+    assert not {"numpy", "pyarrow", "fsspec", "fastapi", "redis", "torch", "typer"} & set(printed.split())

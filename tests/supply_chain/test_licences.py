@@ -37,7 +37,7 @@ def licence_of(found: metadata.PackageMetadata) -> str:
 def needed() -> dict[str, metadata.Distribution]:
     """Installed distributions by name, the project itself left out."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    waiting = [Requirement(one) for one in (*project["dependencies"], f"{OURS}[local]")]
+    waiting = [Requirement(f"{OURS}[local]")]
     met: set[tuple[str, str]] = set()
     distributions: dict[str, metadata.Distribution] = {}
     while waiting:

@@ -17,7 +17,8 @@ from cascade.index.structures import Stuff
 
 FLAT_UP_TO = 20_000
 """Vectors up to which flat is taken without asking: a search of 64 dimensions takes less than 0.2 ms on one thread, of
-which another structure would save half; it is exact, and there is nothing to train or to tune (docs/index.md)."""
+which another structure would save half; it is exact, and there is nothing to train or to tune
+(docs/candidate-index.md)."""
 
 QUERIES = 512
 """That recall is measured with, at most."""

@@ -23,7 +23,7 @@ WORTH = 0.5
 
 GRAPH_UP_TO = 100_000
 """Vectors beyond which no graph is built: one thread, so that it is the same every time, takes minutes for a million,
-and for k = 300 a graph has not been the quickest at any size (docs/index.md)."""
+and for k = 300 a graph has not been the quickest at any size (docs/candidate-index.md)."""
 
 
 @dataclass(frozen=True)

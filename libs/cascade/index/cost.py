@@ -2,9 +2,9 @@
 
 For 64 dimensions and k = 300 on one thread. Fitted to searches over 10,000 to 1,000,000 vectors (mean error 3 to 8 %
 for the inverted files, 15 % for graphs) that were timed while the machine was shared, and divided by 1.35, the ratio
-to a search known from the idle machine (docs/index.md); flat is from the idle one itself. Another processor is faster
-or slower by about the same factor throughout, and a choice asks only which is less. The bench holds prediction
-against time.
+to a search known from the idle machine (docs/candidate-index.md); flat is from the idle one itself. Another processor
+is faster or slower by about the same factor throughout, and a choice asks only which is less. The bench holds
+prediction against time.
 """
 
 from __future__ import annotations

@@ -4,8 +4,11 @@ Naumov et al. 2019, "Deep learning recommendation model for personalization and 
 every feature becomes a vector of the same width, all pairs of vectors interact by their dot product, and a
 network over the interactions gives one logit.
 
+Beside the dot products stands what an item has in common with what its visitor did lately (`models/matches.py`), where
+the configuration has a history's length.
+
 Shapes: N rows (one user, context and item each), C categorical features, F continuous features, D the width
-of the vectors, V = C + 3 vectors (the continuous features together, C tables, picture, text).
+of the vectors, V = C + 3 vectors (the continuous features together, C tables, picture, text), B histories.
 """
 
 from __future__ import annotations
@@ -14,14 +17,20 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade.models import files
+from cascade.models.affinity import Affinity
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
 from cascade.models.calibration import Calibration
 from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
 from cascade.models.layers import ContentScale, Tables, mlp
+from cascade.models.matches import EventHistories, EventTensors, HistoryMatches, columns_of
+
+_AFFINITY = "affinity"
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,11 @@ class DlrmConfig:
     """hidden layers over the continuous features; the last layer has `dim`"""
     top: tuple[int, ...] = (128, 64, 32)
     """hidden layers over the interactions; the last layer is the logit"""
+    history_length: int = 0
+    """how many of a visitor's latest events are read; 0: none, and what follows says nothing"""
+    history_event_types: int = 0
+    share_kernels: int = 4
+    count_kernels: int = 2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -57,6 +71,12 @@ class DlrmConfig:
             raise ModelConfigError(
                 f"{self.continuous} continuous features and dim {self.dim}; the network needs 1 of each"
             )
+        kernels = self.share_kernels + self.count_kernels
+        if self.history_length and not (self.history_event_types and kernels and self.item_cardinalities):
+            raise ModelConfigError(
+                f"histories of {self.history_length} with {self.history_event_types} event types, {kernels} kernels "
+                f"and {len(self.item_cardinalities)} fields of items; a network that reads them needs 1 of each"
+            )
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -67,6 +87,12 @@ class DlrmConfig:
     def continuous(self) -> int:
         """F: user, item and context together."""
         return self.user_continuous + self.item_continuous + self.context_continuous
+
+    @property
+    def matches(self) -> int:
+        """Columns that histories give to the top network."""
+        fields, kernels = len(self.item_cardinalities), (self.share_kernels, self.count_kernels)
+        return columns_of(fields, *kernels) if self.history_length else 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -101,6 +127,7 @@ class Dlrm(nn.Module):
     """User, item and context features, picture and text → the logit of a click.
 
     calibration: what makes probabilities of its logits; no part of what is trained
+    affinity: the retrieval model's part of the logit, fitted after training (`models/affinity.py`); None: it has none
     """
 
     KIND = "dlrm"
@@ -109,6 +136,7 @@ class Dlrm(nn.Module):
         super().__init__()
         self.config = config
         self.calibration = Calibration()
+        self.affinity: Affinity | None = None
         dim, tables = config.dim, len(config.cardinalities)
         self.bottom = mlp((config.continuous, *config.bottom, dim), activate_last=True)
         self.embed = Tables(config.cardinalities, [dim] * tables)
@@ -118,36 +146,92 @@ class Dlrm(nn.Module):
         self.text = nn.Linear(config.text_dim, dim)
         vectors = tables + 3
         self.interact = Interactions(vectors)
-        self.over = mlp((dim + vectors * (vectors - 1) // 2, *config.top, 1), activate_last=False)
+        self.matches: HistoryMatches | None = None
+        if config.history_length:
+            sizes = (config.history_length, config.history_event_types, config.share_kernels, config.count_kernels)
+            self.matches = HistoryMatches(len(config.item_cardinalities), *sizes)
+        pairs = vectors * (vectors - 1) // 2
+        self.over = mlp((dim + pairs + config.matches, *config.top, 1), activate_last=False)
 
-    def forward(self, categorical: Tensor, continuous: Tensor, image: Tensor, text: Tensor) -> Tensor:
-        """int [N, C], float [N, F], float [N, image_dim], float [N, text_dim] → logits float [N]."""
+    def forward(
+        self,
+        categorical: Tensor,
+        continuous: Tensor,
+        image: Tensor,
+        text: Tensor,
+        histories: EventTensors | None = None,
+        owner: Tensor | None = None,
+    ) -> Tensor:
+        """int [N, C], float [N, F], float [N, image_dim], float [N, text_dim] → logits float [N].
+
+        histories: of B visitors, where the network reads them; None: nobody did anything yet
+        owner: int64 [N], whose history each row has; None: there are N, one each
+        """
         dense = self.bottom(continuous)  # [N, D]
         content = [self.image(self.image_scale(image)), self.text(self.text_scale(text))]
         vectors = torch.stack([dense, *self.embed(categorical), *content], dim=1)  # [N, V, D]
-        logits: Tensor = self.over(torch.cat([dense, self.interact(vectors)], dim=1))  # [N, 1]
+        columns = [dense, self.interact(vectors)]
+        if self.matches is not None:
+            users, fields = len(self.config.user_cardinalities), len(self.config.item_cardinalities)
+            if histories is None:
+                histories, owner = EventHistories.empty(len(categorical), fields).tensors(categorical.device), None
+            columns.append(self.matches(histories, owner, categorical[:, users : users + fields]))
+        logits: Tensor = self.over(torch.cat(columns, dim=1))  # [N, 1]
         return logits.squeeze(1)
 
-    def predict(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats) -> Floats:
+    def predict(
+        self,
+        categorical: Rows,
+        continuous: Floats,
+        image: Floats,
+        text: Floats,
+        histories: EventHistories | None = None,
+        owner: NDArray[np.integer] | None = None,
+        offset: Floats | None = None,
+    ) -> Floats:
         """int32 [N, C], float32 [N, F], [N, image_dim], [N, text_dim] → click probability float32 [N], calibrated.
 
         The probability is that of a click among one click and the negatives of training (docs/models.md).
+        histories: of B visitors, their newest `history_length` events read; None: nobody did anything yet. Whoever has
+            them may give them to a network that reads none.
+        owner: int [N], whose history each row has; None: there are N, one each
+        offset: float32 [N], the affinity's part of the logits; None: nothing
         Raises ModelInputError on arrays that do not fit.
         """
         with torch.inference_mode():
-            logits = self._checked(categorical, continuous, image, text)
+            logits = self._checked(categorical, continuous, image, text, histories, owner)
+            if offset is not None:
+                same_length(categorical=categorical, offset=offset)
+                logits = logits + torch.from_numpy(np.ascontiguousarray(offset, np.float32)).to(logits.device)
             probabilities: Floats = self.calibration.of_tensor(logits).sigmoid().cpu().numpy()
             return probabilities
 
-    def logits(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats) -> Floats:
+    def logits(
+        self,
+        categorical: Rows,
+        continuous: Floats,
+        image: Floats,
+        text: Floats,
+        histories: EventHistories | None = None,
+        owner: NDArray[np.integer] | None = None,
+    ) -> Floats:
         """As `predict`, but the network's own logits float32 [N], before calibration."""
         with torch.inference_mode():
-            logits: Floats = self._checked(categorical, continuous, image, text).cpu().numpy()
+            logits: Floats = self._checked(categorical, continuous, image, text, histories, owner).cpu().numpy()
             return logits
 
-    def _checked(self, categorical: Rows, continuous: Floats, image: Floats, text: Floats) -> Tensor:
+    def _checked(
+        self,
+        categorical: Rows,
+        continuous: Floats,
+        image: Floats,
+        text: Floats,
+        histories: EventHistories | None,
+        owner: NDArray[np.integer] | None,
+    ) -> Tensor:
         same_length(categorical=categorical, continuous=continuous, image=image, text=text)
         config, device = self.config, self.image.weight.device
+        read = self._histories(histories, owner, len(categorical), device)
         if device.type == "cuda" and categorical.shape[1:] == (len(config.cardinalities),):
             require_rows(categorical, config.cardinalities)  # a GPU does not survive a row outside its table
         try:
@@ -156,11 +240,30 @@ class Dlrm(nn.Module):
                 to_tensor(continuous, config.continuous, "continuous", device),
                 to_tensor(image, config.image_dim, "image", device),
                 to_tensor(text, config.text_dim, "text", device),
+                *read,
             )
         except IndexError as error:
             require_rows(categorical, config.cardinalities)
             raise ModelInputError(f"the ranker cannot read its input: {error}") from error
         return logits.float()
+
+    def _histories(
+        self, histories: EventHistories | None, owner: NDArray[np.integer] | None, rows: int, device: torch.device
+    ) -> tuple[EventTensors | None, Tensor | None]:
+        """What `forward` takes of them: nothing, where there are none to be read."""
+        if self.matches is None or histories is None:
+            return None, None
+        config = self.config
+        fields, length, types = len(config.item_cardinalities), config.history_length, config.history_event_types
+        read = histories.checked(rows if owner is None else None, fields, length, types).tensors(device)
+        if owner is None:
+            return read, None
+        if owner.shape != (rows,) or (rows and not 0 <= owner.min() <= owner.max() < len(histories)):
+            raise ModelInputError(
+                f"owners of shape {owner.shape} for {rows} rows and {len(histories)} histories; give each row one of "
+                "them"
+            )
+        return read, torch.from_numpy(np.ascontiguousarray(owner, np.int64)).to(device)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights."""
@@ -170,6 +273,8 @@ class Dlrm(nn.Module):
         """Write configuration, calibration and weights into `folder`."""
         config = {"network": self.config.to_dict(), "calibration": self.calibration.to_dict()}
         files.save(folder, self, self.KIND, config)
+        if self.affinity is not None:
+            self.affinity.save(folder / _AFFINITY)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -181,4 +286,6 @@ class Dlrm(nn.Module):
         model = cls(DlrmConfig.from_dict(network))
         model.calibration = Calibration.from_dict(config.get("calibration"))
         files.load_weights(folder, model)
+        if (folder / _AFFINITY).is_dir():
+            model.affinity = Affinity.load(folder / _AFFINITY)
         return model.eval()

@@ -5,9 +5,9 @@ Three scorers give the same numbers (tests hold them to `Dlrm.predict`):
 - `PlainScorer`: features gathered, the network run over them. What the others are measured against, and what serves
   where the precomputed items would not fit the memory allowed.
 - `PackedScorer`: on the CPU, NumPy over `dlrm_split`'s parts. Gathering is one `take` of each of two tables, the
-  largest of a dozen products is [N, 116] × [116, 128] at the default sizes, and everything between them is written
-  into buffers that stay in the second-level cache. One request at a time: the products of 300 rows run at the
-  machine's peak already, and those of 4,800 would leave the cache.
+  largest of a dozen products is [N, 116] × [116, 128] at the default sizes (156 with histories), and everything between
+  them is written into buffers that stay in the second-level cache. One request at a time: the products of 300 rows run
+  at the machine's peak already, and those of 4,800 would leave the cache.
 - `cascade.models.dlrm_gpu.GpuScorer`: on a GPU, all requests at once.
 
 Shapes: B requests, request b with N_b candidates; the others as in `dlrm_split`.
@@ -27,6 +27,8 @@ from cascade.models.arrays import Floats, Rows, require_rows, same_length
 from cascade.models.dlrm import Dlrm, DlrmConfig
 from cascade.models.dlrm_split import DlrmSplit, ItemFeatures, Widths, pack_items
 from cascade.models.errors import ModelInputError
+from cascade.models.matches import EventHistories
+from cascade.models.packed_matches import PackedMatches
 
 Places = NDArray[np.integer]
 
@@ -47,11 +49,16 @@ class Scorer(Protocol):
         context_categorical: Rows,
         context_continuous: Floats,
         positions: Sequence[Places],
+        histories: EventHistories | None = None,
+        offsets: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         """Click probabilities of each request's candidates, float32 [N_b] in the order given.
 
         user and context: one row a request, columns as the network was trained on
         positions: B arrays int [N_b] of positions among the items, each within them
+        histories: what each request's visitor did lately, one each; None: nothing yet. A network that reads none
+            leaves them be.
+        offsets: B arrays float32 [N_b], the affinity's part of the logits; None: nothing
         Raises ModelInputError on arrays that do not fit.
         """
         ...
@@ -69,7 +76,8 @@ def make_scorer(model: Dlrm, items: ItemFeatures, device: torch.device, precompu
 
 
 def packed_bytes(config: DlrmConfig, items: int) -> int:
-    """Memory of the precomputed items: 1,604 bytes an item at the default sizes, 1.6 GB for a million."""
+    """Memory of the precomputed items: 1,604 bytes an item at the default sizes, 1,620 with histories; 1.6 GB for a
+    million."""
     return items * Widths.of(config).bytes_per_item
 
 
@@ -87,6 +95,8 @@ class PlainScorer:
         context_categorical: Rows,
         context_continuous: Floats,
         positions: Sequence[Places],
+        histories: EventHistories | None = None,
+        offsets: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         """See `Scorer`."""
         counts = [len(rows) for rows in positions]
@@ -99,6 +109,9 @@ class PlainScorer:
             np.concatenate([user_continuous[owner], items.continuous[item], context_continuous[owner]], axis=1),
             items.image[item],
             items.text[item],
+            histories_read(self._model.config, histories, len(counts)),
+            owner,
+            None if offsets is None else np.concatenate(offsets),
         )
         return np.split(probabilities, np.cumsum(counts)[:-1])
 
@@ -111,6 +124,7 @@ class PackedScorer:
         self.split = DlrmSplit.of(model).numpy()
         """the weights by what they multiply"""
         self._vectors, self._side = pack_items(model, items)
+        self._matches = None if model.matches is None else PackedMatches(model, items.categorical)
         self._buffers = _Buffers(self.split)
         sizes = [len(table) for table in self.split.tables]
         self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.int64)[: len(sizes)]
@@ -121,7 +135,8 @@ class PackedScorer:
     @property
     def nbytes(self) -> int:
         """Memory of the precomputed items."""
-        return self._vectors.nbytes + self._side.nbytes
+        matches = 0 if self._matches is None else self._matches.nbytes
+        return self._vectors.nbytes + self._side.nbytes + matches
 
     def score(
         self,
@@ -130,22 +145,28 @@ class PackedScorer:
         context_categorical: Rows,
         context_continuous: Floats,
         positions: Sequence[Places],
+        histories: EventHistories | None = None,
+        offsets: Sequence[Floats] | None = None,
     ) -> list[Floats]:
         """See `Scorer`."""
         categorical, continuous = request_rows(
             self._config, user_categorical, user_continuous, context_categorical, context_continuous
         )
+        read = histories_read(self._config, histories, len(categorical))
         # NaN and infinity of a damaged network come out as they are: the caller looks for them.
         with self._lock, np.errstate(all="ignore"):
             vectors = self._queries(categorical)  # [B, Q, D]
             bottom = continuous @ self.split.bottom_request  # [B, A]
+            if self._matches is not None and read is not None:
+                self._matches.read(read)
             scores = [np.empty(len(rows), np.float32) for rows in positions]
             for request, rows in enumerate(positions):
-                self._request(vectors[request], bottom[request])
+                self._request(request, vectors[request], bottom[request])
                 queries = np.ascontiguousarray(vectors[request].T)  # [D, Q]
                 for start in range(0, len(rows), CHUNK):
                     part = slice(start, start + CHUNK)
-                    self._rows(rows[part], queries, scores[request][part])
+                    offset = None if offsets is None else offsets[request][part]
+                    self._rows(rows[part], queries, offset, scores[request][part])
         return scores
 
     def _queries(self, categorical: Rows) -> Floats:
@@ -155,7 +176,7 @@ class PackedScorer:
             return queries
         return self._joined.take(categorical + self._starts, axis=0)
 
-    def _request(self, vectors: Floats, bottom: Floats) -> None:
+    def _request(self, request: int, vectors: Floats, bottom: Floats) -> None:
         """Write the first layers of one request's rows. vectors [Q, D], bottom [A]."""
         split, widths, buffers = self.split, self.split.widths, self._buffers
         np.add(split.bottom_item[-1], bottom, out=buffers.first_matrix[-1])
@@ -163,6 +184,8 @@ class PackedScorer:
         np.matmul(vectors.T, split.top_dense_request, out=dense)
         dense += split.top_dense
         among = (vectors @ vectors.T).reshape(-1) @ split.top_request  # [H]
+        if self._matches is not None:
+            among += self._matches.begin(request) @ split.top_amounts
         np.add(split.top_rows[widths.constant - widths.dim], among, out=buffers.over_matrix[widths.constant])
 
     def gather(self, rows: Places) -> tuple[Floats, Floats]:
@@ -176,7 +199,7 @@ class PackedScorer:
         self._side.take(rows, axis=0, out=side, mode="clip")
         return vectors, side
 
-    def _rows(self, rows: Places, queries: Floats, scores: Floats) -> None:
+    def _rows(self, rows: Places, queries: Floats, offset: Floats | None, scores: Floats) -> None:
         """Probabilities of up to CHUNK rows of the request written last, into `scores` [n]."""
         split, widths, buffers, count = self.split, self.split.widths, self._buffers, len(rows)
         request_item, dense_item = widths.constant - widths.item, widths.constant
@@ -195,13 +218,18 @@ class PackedScorer:
         dots = np.matmul(by_vector, queries, out=buffers.dots[: len(by_vector)])
         inputs[:, widths.dim : request_item] = dots.reshape(count, -1)
         np.matvec(vectors.reshape(count, widths.item, widths.dim), dense, out=inputs[:, request_item:dense_item])
-        inputs[:, dense_item:] = side[:, widths.item_continuous :]
+        inputs[:, dense_item : widths.first_match] = side[:, widths.item_continuous :]
+        if self._matches is not None:
+            self._matches.write(rows, inputs[:, widths.first_match :])
 
         hidden = np.matmul(inputs, buffers.over_matrix, out=buffers.over[:count])  # [n, H]
         for (weight, bias), output in zip(split.top_rest, buffers.top, strict=True):
             hidden = np.matmul(_relu(hidden, buffers), weight, out=output[:count])
             hidden += bias
-        np.negative(split.calibration.of(hidden[:, 0]), out=scores)
+        logits = hidden[:, 0]
+        if offset is not None:
+            logits = logits + offset * np.float32(split.offset_scale)
+        np.negative(split.calibration.of(logits), out=scores)
         np.exp(scores, out=scores)
         scores += 1
         np.reciprocal(scores, out=scores)
@@ -255,6 +283,16 @@ def request_rows(
     if not (categorical.view(np.uint32) < np.array(cardinalities, np.uint32)).all():
         require_rows(categorical, cardinalities)
     return categorical, continuous
+
+
+def histories_read(config: DlrmConfig, histories: EventHistories | None, requests: int) -> EventHistories | None:
+    """Of these requests, as much as a network reads; None where it reads none. Raises ModelInputError."""
+    if not config.history_length:
+        return None
+    fields = len(config.item_cardinalities)
+    if histories is None:
+        return EventHistories.empty(requests, fields)
+    return histories.checked(requests, fields, config.history_length, config.history_event_types)
 
 
 def _relu(values: Floats, buffers: _Buffers) -> Floats:

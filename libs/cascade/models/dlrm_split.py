@@ -9,12 +9,14 @@ The sums are those of `Dlrm.forward` in another order:
   dense·item and dense·request.
 - The first layer of the top network is linear in them. dense·request enters it as (W q) dense: one matrix for a
   request, added to the columns that dense has there anyway, so these products are never computed for a row.
+- Match features depend on request and item both; how much history there is depends on the request alone.
 
 Shapes: B requests, N rows, D the width of the vectors, Q vectors of a request (user and context tables), P vectors of
-an item (its tables, picture, text), A the width of the bottom network's first layer, H of the top network's.
+an item (its tables, picture, text), A the width of the bottom network's first layer, H of the top network's, M match
+features.
 
 A row of the top network's input: dense [D], request·item [P·Q, all of an item's first vector first], dense·item [P],
-1, item·item [P(P−1)/2]: K columns.
+1, item·item [P(P−1)/2], match features [M]: K columns.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ from torch import Tensor, nn
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
 from cascade.models.calibration import NONE, Calibration
 from cascade.models.dlrm import Dlrm, DlrmConfig
+from cascade.models.history import AMOUNTS
 
-_KEPT = ("widths", "calibration")
+_KEPT = ("widths", "calibration", "offset_scale")
 _BLOCK = 8192
 """items whose part is computed at once"""
 
@@ -61,12 +64,15 @@ class Widths:
     dim: int
     """D"""
     item_continuous: int
+    matches: int = 0
+    """M"""
 
     @classmethod
     def of(cls, config: DlrmConfig) -> Widths:
         """Of a network."""
         request = len(config.user_cardinalities) + len(config.context_cardinalities)
-        return cls(request, len(config.item_cardinalities) + 2, config.dim, config.item_continuous)
+        matches = config.matches - AMOUNTS if config.matches else 0
+        return cls(request, len(config.item_cardinalities) + 2, config.dim, config.item_continuous, matches)
 
     @property
     def vectors(self) -> int:
@@ -81,7 +87,17 @@ class Widths:
     @property
     def over(self) -> int:
         """K: columns of the top network's input in this order of summation."""
-        return self.dim + self.item * self.request + self.item + 1 + self.item * (self.item - 1) // 2
+        return self.first_match + self.matches
+
+    @property
+    def first_match(self) -> int:
+        """The first column of the match features, the last ones."""
+        return self.constant + 1 + self.item * (self.item - 1) // 2
+
+    @property
+    def codes(self) -> int:
+        """Numbers kept of an item to be compared with a history's: its categorical features, where one is read."""
+        return self.item - 2 if self.matches else 0
 
     @property
     def constant(self) -> int:
@@ -90,8 +106,8 @@ class Widths:
 
     @property
     def bytes_per_item(self) -> int:
-        """Memory of one item's part, float32."""
-        return 4 * (self.vectors + self.side)
+        """Memory of one item's part, float32 and int32."""
+        return 4 * (self.vectors + self.side + self.codes)
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,9 @@ class DlrmSplit:
     bottom_rest, top_rest: (weight [in, out], bias [out]) of the layers that follow
     top_dense [D, H], top_dense_request [Q, H], top_rows [K − D, H] with the bias in the row of the constant 1,
     top_request [Q·Q, H]: zero but for one row a pair
+    top_amounts [2, H]: of how much history there is; [0, H] where none is read
     calibration: what is left to do to the last layer's output; none where that layer took it up, being one line
+    offset_scale: what that line makes of what is added to the output
     """
 
     widths: Widths
@@ -115,8 +133,10 @@ class DlrmSplit:
     top_dense_request: Any
     top_rows: Any
     top_request: Any
+    top_amounts: Any
     top_rest: tuple[tuple[Any, Any], ...]
     calibration: Calibration = NONE
+    offset_scale: float = 1.0
 
     @classmethod
     def of(cls, model: Dlrm) -> DlrmSplit:
@@ -129,12 +149,15 @@ class DlrmSplit:
         user, item = config.user_continuous, config.item_continuous
         by_user, by_item, by_context = bottom_weight.tensor_split([user, user + item])
 
-        over = _layers(model.over)
+        over, offset_scale = _layers(model.over), 1.0
         if model.calibration.line is not None:
             scale, shift = model.calibration.line
+            offset_scale = scale
             over[-1] = over[-1][0] * scale, over[-1][1] * scale + shift
         (top_weight, top_bias), *top_rest = over
-        by_dense, by_pair = top_weight[: config.dim], top_weight[config.dim :]  # [D, H], [V(V−1)/2, H]
+        first_match = top_weight.shape[0] - config.matches
+        by_dense, by_pair = top_weight[: config.dim], top_weight[config.dim : first_match]  # [D, H], [V(V−1)/2, H]
+        by_match, by_amount = top_weight[first_match:].tensor_split([widths.matches])  # [M, H], [2, H]
         pairs = {pair: row for row, pair in enumerate(combinations(range(len(tables) + 3), 2))}
         dense = 0
         request = [*range(1, 1 + users), *range(1 + users + items, 1 + len(tables))]  # places among the V vectors
@@ -159,13 +182,20 @@ class DlrmSplit:
                     rows((dense, one) for one in own),
                     top_bias[None],
                     rows(combinations(own, 2)),
+                    by_match,
                 ]
             ),
             "top_request": among_request.flatten(0, 1),
+            "top_amounts": by_amount,
             "top_rest": tuple(top_rest),
         }
         left = NONE if model.calibration.line is not None else model.calibration
-        return cls(widths, **{name: _each(part, _plain) for name, part in parts.items()}, calibration=left)
+        return cls(
+            widths,
+            **{name: _each(part, _plain) for name, part in parts.items()},
+            calibration=left,
+            offset_scale=offset_scale,
+        )
 
     def numpy(self) -> DlrmSplit:
         """The same weights as NumPy arrays."""
@@ -177,7 +207,7 @@ class DlrmSplit:
 
     def _map(self, change: Any) -> DlrmSplit:
         parts = {name: _each(part, change) for name, part in vars(self).items() if name not in _KEPT}
-        return DlrmSplit(self.widths, **parts, calibration=self.calibration)
+        return DlrmSplit(self.widths, **parts, calibration=self.calibration, offset_scale=self.offset_scale)
 
     def vectors(self, categorical: Any, empty: Any) -> Any:
         """A request's vectors, [B, Q, D].

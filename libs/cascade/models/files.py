@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from cascade.files import replacing
 from cascade.models.errors import ModelFileError, ModelFormatError
 
-FORMAT = 2
-"""Raised when a saved network can no longer be read by an older release; 2: query towers have modes."""
+FORMAT = 3
+"""Raised when a saved network can no longer be read by an older release; 2: query towers have modes, 3: rankers may
+read histories."""
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"

@@ -29,7 +29,11 @@ from cascade.models.errors import ModelConfigError, ModelInputError
 AGE_EDGES: NDArray[np.int64] = 2 ** np.arange(25, dtype=np.int64)
 """Seconds at which one bucket of ages ends and the next begins: each spans twice the one before, up to 388 days."""
 
-_MASKED = -1e9
+AMOUNTS = 2
+"""Columns that say how much history there is."""
+
+MASKED = -1e9
+"""The log-odds of an event that is none."""
 _SLOPES = (1.0, 0.25, 0.0625, 0.0)
 """How fast the heads forget, to begin with, in log-odds a place (Press et al. 2022); learned from there."""
 
@@ -125,18 +129,18 @@ class HistoryEncoder(nn.Module):
     @property
     def width(self) -> int:
         """Columns of the output."""
-        return self.question.out_features + 2
+        return self.question.out_features + AMOUNTS
 
     def forward(self, features: Tensor, history: HistoryTensors) -> Tensor:
         """float [B, F] and histories → float [B, H + 2]."""
         rows, length = history.token.shape
         there = history.token >= 0  # [B, L]
-        amounts = _amounts(there, history.age)
+        said = amounts(there, history.age)
         if not length or not len(history.vectors):
             nothing = features.new_zeros(rows, self.question.out_features)
             if self.training:  # a gradient of zero rather than none, which processes that train together wait for
                 nothing = nothing + 0.0 * torch.stack([value.sum() for value in self.parameters()]).sum()
-            return torch.cat([nothing, amounts], dim=1)
+            return torch.cat([nothing, said], dim=1)
         tokens = self.token_norm(self.token(history.vectors) + self.event(history.types))  # [P, H]
         place = history.token.clamp_min(0)
         key, value = self.key_value(tokens).chunk(2, dim=1)
@@ -147,11 +151,11 @@ class HistoryEncoder(nn.Module):
         scores = torch.bmm(keys, question.transpose(1, 2)) / math.sqrt(keys.shape[2] // self.heads)  # [B, L, N]
         scores = scores + self.by_rank[:, :length].T
         scores = scores + F.embedding(torch.bucketize(history.age, self.age_edges, right=True), self.by_age.T)
-        scores = scores.masked_fill(~there[:, :, None], _MASKED)
+        scores = scores.masked_fill(~there[:, :, None], MASKED)
         nothing = self.nothing.expand(rows, 1, self.heads)
         weights = torch.softmax(torch.cat([nothing, scores], dim=1), dim=1)[:, 1:]  # [B, L, N]
-        said = (torch.bmm(weights.transpose(1, 2), values) * self.parts).sum(1)  # [B, H]
-        return torch.cat([said, amounts], dim=1)
+        heard = (torch.bmm(weights.transpose(1, 2), values) * self.parts).sum(1)  # [B, H]
+        return torch.cat([heard, said], dim=1)
 
 
 class HistorySum(nn.Module):
@@ -186,11 +190,22 @@ class HistorySum(nn.Module):
         return mapped
 
 
-def _amounts(there: Tensor, age: Tensor) -> Tensor:
-    """float [B, 2]: logs of the number of events and of the newest one's age, 0 without any."""
+def amounts(there: Tensor, age: Tensor) -> Tensor:
+    """bool and int64 [B, L] → float [B, 2]: logs of the number of events and of the newest one's age, 0 without any."""
     count = there.sum(1)
     if not there.shape[1]:
         return torch.zeros(len(there), 2, device=there.device)
     newest = age.masked_fill(~there, torch.iinfo(torch.int64).max).min(1).values
     newest = torch.where(count > 0, newest, torch.zeros_like(newest))
     return torch.stack([torch.log1p(count.float()) / 4, torch.log1p(newest.float()) / 10], dim=1)
+
+
+def amounts_of(there: NDArray[np.bool_], age: NDArray[np.int64]) -> Floats:
+    """The same in NumPy."""
+    said = np.zeros((len(there), AMOUNTS), np.float32)
+    if there.shape[1]:
+        count = there.sum(axis=1)
+        newest = np.where(there, age, np.iinfo(np.int64).max).min(axis=1)
+        said[:, 0] = np.log1p(count.astype(np.float32)) / 4
+        said[:, 1] = np.log1p(np.where(count > 0, newest, 0).astype(np.float32)) / 10
+    return said

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cascade.models.arrays import Floats, Rows, require_rows
-from cascade.models.history import AGE_EDGES, HistoryArrays, HistoryEncoder, HistorySum
+from cascade.models.history import AGE_EDGES, AMOUNTS, HistoryArrays, HistoryEncoder, HistorySum, amounts_of
 from cascade.models.two_tower import QueryTower, require_query
 
 _SMALLEST_LENGTH = np.float32(1e-12)
@@ -112,10 +112,11 @@ class NumpyHistoryEncoder:
         Keys and values of all rows' events at once, padding left out; then row by row, since a service asks for a few.
         """
         width = self._question.shape[1]
-        said = np.zeros((len(features), width + 2), np.float32)
+        said = np.zeros((len(features), width + AMOUNTS), np.float32)
         row, place = np.nonzero(history.there)  # E events in all
         if not len(row):
             return said
+        said[:, width:] = amounts_of(history.there, history.ages)
         ages = history.ages[row, place]
         tokens = history.vectors[row, place] @ self._token  # [E, H]
         tokens += self._type_and_bias[history.types[row, place]]
@@ -140,8 +141,6 @@ class NumpyHistoryEncoder:
             heads = (weights / total).T @ values  # [N, H]
             heads *= self._parts
             said[number, :width] = heads.sum(axis=0)
-            said[number, width] = np.log1p(np.float32(end - start)) / 4
-            said[number, width + 1] = np.log1p(np.float32(ages[start:end].min())) / 10
         return said
 
 

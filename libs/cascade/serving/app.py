@@ -16,10 +16,11 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
+from cascade.api.headers import REQUEST_ID_HEADER
+from cascade.api.operations import Health, Readiness
 from cascade.serving import metrics as metrics_module
-from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.direct import DirectRoutes
 from cascade.serving.guard import Guard, Guarded, TokenGuard
 from cascade.serving.hot import Hot, HotRoutes, ServiceApp, hot_routes
@@ -153,11 +154,11 @@ def _operations(
 ) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
-    @router.get("/healthz", summary="The process answers")
+    @router.get("/healthz", summary="The process answers", response_model=Health)
     async def healthz() -> Response:
         return JsonResponse({"status": "ok"})
 
-    @router.get("/readyz", summary="The service can do its work; 503 says what is missing")
+    @router.get("/readyz", summary="The service can do its work; 503 says what is missing", response_model=Readiness)
     async def readyz(request: Request) -> Response:
         reasons = await asyncio.gather(*(_run(check, request.app, timeout_s) for check in checks.values()))
         missing = [FieldError(name, why) for name, why in zip(checks, reasons, strict=True) if why is not None]
@@ -171,7 +172,7 @@ def _operations(
         body |= dict(zip(reports, told, strict=True))
         return JsonResponse(body)
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         exposition = request.app.state.metrics.exposition()
         return Response(exposition, headers={"content-type": metrics_module.CONTENT_TYPE})

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-REQUEST_ID_HEADER = "x-request-id"
-
 request_id: ContextVar[str | None] = ContextVar("cascade_request_id", default=None)
 api_key: ContextVar[str | None] = ContextVar("cascade_api_key", default=None)
 """Id of the key that the request was let in with; no secret."""

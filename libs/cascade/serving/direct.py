@@ -22,8 +22,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.serving import context
-from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.errors import QueueFull
 from cascade.serving.guard import Guard, refusal_of
 from cascade.serving.hot import HotRoute, HotRoutes

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.serving import context, problems
-from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.responses import JsonResponse

@@ -13,16 +13,14 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from cascade.api.problems import MEDIA_TYPE, PROBLEM_TYPE, ProblemBody
 from cascade.online.errors import ForgottenUser, OnlineStoreDown
 from cascade.serving import context
 from cascade.serving.errors import ModelFault, NoKey, NoScope, Overloaded, RateLimited, Unavailable, UnknownItem
 from cascade.serving.responses import JsonResponse
-
-MEDIA_TYPE = "application/problem+json"
 
 _MAX_ERRORS = 20
 _MAX_TEXT = 200
@@ -47,23 +45,6 @@ class Problem:
     detail: str | None = None
     errors: Sequence[FieldError] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class ProblemBody(BaseModel):
-    """The shape of a problem in a response, for the OpenAPI document."""
-
-    class FieldFault(BaseModel):
-        field: str
-        message: str
-        value: str | int | float | bool | None = None
-
-    type: str
-    title: str
-    status: int
-    detail: str | None = None
-    instance: str
-    request_id: str | None = None
-    errors: list[FieldFault] | None = None
 
 
 class BodyTooLarge(HTTPException):
@@ -206,7 +187,7 @@ OPENAPI_RESPONSES: dict[int | str, dict[str, Any]] = {422: _OPENAPI, "default": 
 def problem_response(problem: Problem, scope: Scope) -> JsonResponse:
     """The response, with the request's path and id."""
     body: dict[str, object] = {
-        "type": f"urn:cascade:problem:{problem.kind}",
+        "type": f"{PROBLEM_TYPE}{problem.kind}",
         "title": problem.title,
         "status": problem.status,
     }

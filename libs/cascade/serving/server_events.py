@@ -128,9 +128,11 @@ class EventStreams:
 class EventResponse(StreamingResponse):
     """One stream."""
 
+    media_type = "text/event-stream"
+
     def __init__(self, streams: EventStreams, poll: Poll, every_s: float) -> None:
         headers: Mapping[str, str] = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(streams.lines(poll, every_s), media_type="text/event-stream", headers=headers)
+        super().__init__(streams.lines(poll, every_s), headers=headers)
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

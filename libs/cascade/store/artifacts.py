@@ -24,6 +24,7 @@ from cascade.store.lineage import INDEX, QUERY_TOWER, require_same_tower
 
 if TYPE_CHECKING:
     from cascade.index.interface import CandidateIndex
+    from cascade.models.affinity import ItemAffinity
     from cascade.models.dlrm import Dlrm
     from cascade.models.dlrm_scorer import Scorer
     from cascade.models.query_encoder import QueryEncoder
@@ -167,6 +168,11 @@ class RankerArtifacts:
 
         return make_scorer(self.dlrm, self.items, choose_device(self.device), self.precompute_bytes)
 
+    @cached_property
+    def affinity(self) -> ItemAffinity | None:
+        """The retrieval model's part of the logits over these items; None where the ranker has none."""
+        return None if self.dlrm.affinity is None else self.dlrm.affinity.over(self.items)
+
     @property
     def lineage(self) -> dict[str, str]:
         """For the manifest."""
@@ -174,6 +180,7 @@ class RankerArtifacts:
             "items": self.items.fingerprint,
             "user_transform": self.user_transform.version,
             "context_transform": self.context_transform.version,
+            "history": str(self.dlrm.config.history_length),
         }
 
     def save(self, folder: Path) -> None:

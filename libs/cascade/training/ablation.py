@@ -31,7 +31,7 @@ from cascade.features.transforms import UserTransform
 class Group:
     """Features that are hidden together, by their names in `cascade.features.spec`; image and text by these names.
 
-    history: whether the interactions before the row are hidden from the query tower
+    history: whether the interactions before the row are hidden from both models
     """
 
     name: str

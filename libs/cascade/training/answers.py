@@ -19,10 +19,13 @@ from cascade.features.transforms import UserTransform
 from cascade.index.exact import ExactIndex
 from cascade.index.interface import CandidateIndex
 from cascade.models.dlrm import Dlrm
+from cascade.models.matches import EventHistories
 from cascade.models.two_tower import CandidateTower, Mode
 from cascade.training.ablation import Group, hide_context, hide_items, hide_users
+from cascade.training.affinities import row_affinities
 from cascade.training.baselines import Baseline, Met, top_positions
 from cascade.training.errors import EvaluationError
+from cascade.training.histories import ranker_histories
 from cascade.training.negatives import UniformNegatives
 from cascade.training.query_rows import query_vectors
 from cascade.training.questions import Questions
@@ -143,11 +146,7 @@ class Stages:
         context = None if where is None else where.transform(questions.table)
         if context is not None and self._hidden is not None:
             context = hide_context(context, self._hidden)
-        histories: Histories | None = None
-        if mode == "session" and self._hidden is not None and self._hidden.history:
-            histories = Histories.empty(len(questions))
-        elif mode == "session":
-            histories = questions.history.as_read(np.append(self._index_position, UNKNOWN).astype(np.int32))
+        histories = self._history(questions, self._index_position) if mode == "session" else None
         moments = np.asarray(questions.table.column("timestamp"), np.int64)
         return query_vectors(self._retrieval.query_tower, users, context, histories, moments, self._item_vectors)
 
@@ -165,16 +164,37 @@ class Stages:
         context = ranker.context_transform.transform(questions.table)
         if self._hidden is not None:
             context = hide_context(context, self._hidden)
+        moments = np.asarray(questions.table.column("timestamp"), np.int64)
+        config = ranker.dlrm.config
+        affinity = None if ranker.dlrm.affinity is None else ranker.dlrm.affinity.over(self._items)
+        reads = config.history_length or (affinity is not None and affinity.mode == "session")
+        histories = self._history(questions, np.arange(len(self._items))) if reads else None
         chances = np.empty(items.shape, np.float32)
         for start in range(0, len(items), _RANKED_AT_ONCE):
             part = slice(start, start + _RANKED_AT_ONCE)
-            chances[part] = self._probabilities(
-                ranker.dlrm, users.take(part), context.take(part), np.maximum(items[part], 0)
-            )
+            of_rows = None if histories is None else histories.take(part)
+            read = ranker_histories(config, of_rows, moments[part], self._items)
+            user, where, wanted = users.take(part), context.take(part), np.maximum(items[part], 0)
+            offset = None if affinity is None else row_affinities(affinity, user, where, of_rows, moments[part], wanted)
+            chances[part] = self._probabilities(ranker.dlrm, user, where, read, wanted, offset)
         return chances
 
-    def _probabilities(self, dlrm: Dlrm, user: Encoded, context: Encoded, items: Positions) -> Floats:
-        """The ranker on B rows and items [B, N] → float32 [B, N]."""
+    def _history(self, questions: Questions, places: NDArray[np.integer]) -> Histories:
+        """The rows' histories, of items at their places int [I]; none where they are hidden."""
+        if self._hidden is not None and self._hidden.history:
+            return Histories.empty(len(questions))
+        return questions.history.as_read(np.append(places, UNKNOWN).astype(np.int32))
+
+    def _probabilities(
+        self,
+        dlrm: Dlrm,
+        user: Encoded,
+        context: Encoded,
+        histories: EventHistories | None,
+        items: Positions,
+        offset: Floats | None,
+    ) -> Floats:
+        """The ranker on B rows and items [B, N], with what an affinity adds to their logits [B, N] → float32 [B, N]."""
         table, flat = self._items, items.ravel()
         rows = np.repeat(np.arange(len(items)), items.shape[1])
         chance = dlrm.predict(
@@ -182,6 +202,9 @@ class Stages:
             np.concatenate([user.continuous[rows], table.continuous[flat], context.continuous[rows]], axis=1),
             table.image[flat],
             table.text[flat],
+            histories,
+            rows,
+            None if offset is None else offset.ravel(),
         )
         return chance.reshape(items.shape)
 

@@ -21,6 +21,7 @@ from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
 from cascade.models.calibration import Calibration
 from cascade.models.dlrm import Dlrm
+from cascade.training.histories import ranker_histories
 from cascade.training.loop import CalibrationReport
 from cascade.training.metrics import calibration_error
 from cascade.training.negatives import UniformNegatives
@@ -36,10 +37,15 @@ _CHUNK = 2048
 
 
 def calibrate(
-    model: Dlrm, rows: TrainingSet, items: ItemTable, negatives: int, seed: int
+    model: Dlrm, rows: TrainingSet, items: ItemTable, negatives: int, seed: int, offsets: Floats | None = None
 ) -> tuple[Calibration, CalibrationReport]:
-    """The calibration of this model by these clicks, each with uniform negatives. The model is left as it is."""
+    """The calibration of this model by these clicks, each with uniform negatives. The model is left as it is.
+
+    offsets: float32 [R, 1 + K], what an affinity adds to the logits of `negatives_of_clicks`
+    """
     logits = click_logits(model, rows, items, negatives, seed)
+    if offsets is not None:
+        logits += offsets
     chosen, losses = "none", {}
     if len(logits) >= FEWEST_CLICKS:
         least = _losses(logits)
@@ -59,21 +65,35 @@ def calibrate(
     return found, CalibrationReport(found.kind, len(logits), losses, before, after)
 
 
-def click_logits(model: Dlrm, rows: TrainingSet, items: ItemTable, negatives: int, seed: int) -> Floats:
-    """Logits of clicks and of their uniform negatives, float32 [R, 1 + K], as the network gives them."""
+def negatives_of_clicks(rows: TrainingSet, items: ItemTable, negatives: int, seed: int) -> NDArray[np.int64]:
+    """The items of clicks and their uniform negatives, int64 [R, 1 + K]."""
     positives = rows.item_position.astype(np.int64)
     drawn = UniformNegatives().draw(positives, negatives, len(items), np.random.default_rng(seed))
-    together = np.concatenate([positives[:, None], drawn.items], axis=1)  # [R, 1 + K]
-    found = np.empty(together.shape, np.float32)
-    for start in range(0, len(rows), _CHUNK):
-        part = together[start : start + _CHUNK]
+    return np.concatenate([positives[:, None], drawn.items], axis=1)
+
+
+def click_logits(model: Dlrm, rows: TrainingSet, items: ItemTable, negatives: int, seed: int) -> Floats:
+    """Logits of clicks and of their uniform negatives, float32 [R, 1 + K], as the network gives them."""
+    return logits_of(model, rows, items, negatives_of_clicks(rows, items, negatives, seed))
+
+
+def logits_of(model: Dlrm, rows: TrainingSet, items: ItemTable, positions: NDArray[np.int64]) -> Floats:
+    """Logits of these items of each row [R, N], float32 [R, N], as the network gives them."""
+    found = np.empty(positions.shape, np.float32)
+    rows_at_once = max(1, _CHUNK * 6 // max(1, positions.shape[1]))
+    for start in range(0, len(rows), rows_at_once):
+        part = positions[start : start + rows_at_once]
         at, item = np.repeat(np.arange(start, start + len(part)), part.shape[1]), part.ravel()
         user, context = rows.user.take(at), rows.context.take(at)
+        mine = slice(start, start + len(part))
+        of_rows = None if rows.histories is None else rows.histories.take(mine)
         logits = model.logits(
             np.concatenate([user.categorical, items.categorical[item], context.categorical], axis=1),
             np.concatenate([user.continuous, items.continuous[item], context.continuous], axis=1),
             items.image[item],
             items.text[item],
+            ranker_histories(model.config, of_rows, rows.timestamp[mine], items),
+            at - start,
         )
         found[start : start + len(part)] = logits.reshape(part.shape)
     return found

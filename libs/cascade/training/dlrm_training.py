@@ -13,12 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade.features.item_table import ItemTable
+from cascade.features.spec import (
+    CONTEXT_CONTINUOUS,
+    EVENT_TYPES,
+    HISTORY_LENGTH,
+    ITEM_CONTINUOUS,
+    USER_CONTINUOUS,
+)
 from cascade.features.training_set import TrainingSet
+from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from cascade.models.dlrm import Dlrm, DlrmConfig
+from cascade.models.matches import EventHistories
+from cascade.models.two_tower import Mode
 from cascade.training.calibration import calibrate
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_pairs import DlrmPairs
 from cascade.training.errors import TrainingInputError
+from cascade.training.histories import hidden_events, ranker_histories, require_histories
 from cascade.training.impressions import Impressions, PositionBias
 from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
@@ -56,7 +67,9 @@ SAMPLERS: dict[str, Callable[[DlrmTraining, Doubles], NegativeSampler]] = {
 class DlrmTraining:
     """How the ranker is trained; docs/models.md says how the defaults were chosen."""
 
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2, batch=1024, learning_rate=2e-3))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(epochs=2, batch=1024, learning_rate=2e-3, weight_decay=0.5)
+    )
     negatives: Literal["in_batch", "mixed", "uniform"] = "in_batch"
     negatives_per_click: int = 5
     drawn_negatives: int = 1
@@ -70,20 +83,41 @@ class DlrmTraining:
     user_id_dropout: float = 0.4
     """share of clicks that lose the user's id beside those masked in the data, against learning users by heart"""
     user_dropout: float = 0.1
-    """share of clicks that lose all that is known of the user, for visitors nobody knows"""
+    """share of clicks that lose all that is known of the user but the history, for visitors nobody knows"""
+    history_dropout: float = 0.1
+    """share of clicks that lose the whole history, where the ranker reads it"""
+    history_truncation: float = 0.1
+    """share of clicks that keep the newest events of their history alone, any number of them"""
     validation_rows: int = 8192
     """at most this many clicks judge an epoch, and calibrate the model"""
     calibrate: bool = True
     """make the probabilities hold on the validation rows (training/calibration.py)"""
 
 
+def dlrm_config(query: Mode, user: UserTransform, item: ItemTransform, context: ContextTransform) -> DlrmConfig:
+    """The ranker for these transforms; it reads histories in the mode in which rows have them."""
+    config = DlrmConfig(
+        user.cardinalities,
+        item.cardinalities,
+        context.cardinalities,
+        len(USER_CONTINUOUS),
+        len(ITEM_CONTINUOUS),
+        len(CONTEXT_CONTINUOUS),
+    )
+    if query != "session":
+        return config
+    return replace(config, history_length=HISTORY_LENGTH, history_event_types=len(EVENT_TYPES) + 1)
+
+
 @dataclass(frozen=True)
 class Dropout:
-    """Shares of rows that lose the user's id, all of the user, and the item's id."""
+    """Shares of rows that lose the user's id, all of the user, the item's id, the history, and a part of it."""
 
     user_ids: float = 0.0
     users: float = 0.0
     item_ids: float = 0.0
+    histories: float = 0.0
+    events: float = 0.0
 
 
 class DlrmObjective:
@@ -104,7 +138,8 @@ class DlrmObjective:
         self._train, self._training, self._device = train, training, device
         self._weights = None if weights is None else row_weights(weights, len(train))
         self._impressions = impressions if impressions is not None and len(impressions) else None
-        self._items = ItemTensors(items, device)
+        require_histories(model.config, train, validation, None if impressions is None else impressions.rows)
+        self._items, self._table = ItemTensors(items, device), items
         frequency = item_frequency(train.item_position, self._items.count)
         self._sampler = SAMPLERS[training.negatives](training, frequency)
         log_lift = self._sampler.log_lift(frequency, training.negatives_per_click)
@@ -137,7 +172,7 @@ class DlrmObjective:
     def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
         """Cross-entropy of these clicks and their negatives, and of a share of what was shown."""
         t = self._training
-        dropout = Dropout(t.user_id_dropout, t.user_dropout, t.item_id_dropout)
+        dropout = Dropout(t.user_id_dropout, t.user_dropout, t.item_id_dropout, t.history_dropout, t.history_truncation)
         logits, labels, items, weights, whole = self._clicks(
             self._train, rows, self._sampler, dropout, rng, self._ranks, self._weights
         )
@@ -242,15 +277,28 @@ class DlrmObjective:
         """
         user = drop_users(source.user.take(rows), dropout.user_ids, dropout.users, self._unknown, rng)
         context, at = source.context.take(rows), clicks[part.at].ravel()
-        users = self._pairs.users(
-            *(gather(one, at, self._device) for one in (user.categorical, user.continuous)),
-            *(gather(one, at, self._device) for one in (context.categorical, context.continuous)),
-        )
+        histories = self._histories(source, rows, dropout, rng)
+        columns = user.categorical, user.continuous, context.categorical, context.continuous
+        who, numbers, where, moment = (gather(one, at, self._device) for one in columns)
+        events = None if histories is None else histories.take(at).tensors(self._device)
+        users = self._pairs.users(who, numbers, where, moment, histories=events)
         only = part.at if isinstance(part.at, slice) else np.arange(items.size).reshape(items.shape)[part.at].ravel()
         drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng, only))
         squares = len(clicks[part.at])
         logits: Tensor = self._pairs(users.grid(squares), drawn.grid(squares))
         return logits
+
+    def _histories(
+        self, source: TrainingSet, rows: IntArray, dropout: Dropout, rng: np.random.Generator
+    ) -> EventHistories | None:
+        """What the ranker reads of these rows' histories, some of it hidden; None where it reads none."""
+        config = self.model.config
+        of_rows = None if source.histories is None else source.histories.take(rows)
+        read = ranker_histories(config, of_rows, source.timestamp[rows], self._table)
+        if read is None or not (dropout.histories or dropout.events):
+            return read
+        hidden = hidden_events(read.there, dropout.histories, dropout.events, rng)
+        return replace(read, there=read.there & ~hidden)
 
     def _shown_rows(self, count: int, rows: IntArray, rng: np.random.Generator) -> IntArray:
         """As large a share of what was shown as the batch is of the clicks."""

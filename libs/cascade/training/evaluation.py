@@ -199,8 +199,8 @@ class _Run:
         users = self.ranker.user_transform.transform(asked.table)
         context = self.ranker.context_transform.transform(asked.table)
         for group in GROUPS:
-            if group.history and self.retrieval.query_tower.config.mode != "session":
-                continue  # nobody reads it
+            if group.history and not self._reads_history:
+                continue
             if is_inert(group, self.ranker.items, users, context, self.ranker.user_transform):
                 continue  # the folder has none of it
             tell(f"without {group.name}")
@@ -223,6 +223,11 @@ class _Run:
             hidden=hidden,
             tower=tower,
         )
+
+    @property
+    def _reads_history(self) -> bool:
+        """Whether one of the models does."""
+        return self.retrieval.query_tower.config.mode == "session" or self.ranker.dlrm.config.history_length > 0
 
     def _scored(self) -> NDArray[np.int32]:
         return negatives_of(self.questions, len(self.ranker.items), self.seed)

@@ -19,14 +19,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cascade.features.history import histories_of_rows
 from cascade.features.item_table import UNKNOWN, ItemTable
 from cascade.features.source import InteractionSource
 from cascade.features.spec import DEVICES, OOV
 from cascade.features.transforms import UserTransform
 from cascade.training import metrics
+from cascade.training.affinities import row_affinities
 from cascade.training.device import torch_threads
 from cascade.training.errors import EvaluationError
 from cascade.training.evaluation import Ranker, Retrieval
+from cascade.training.histories import ranker_histories
 from cascade.training.query_rows import queries_of
 
 RECALL, NDCG, AUC, CALIBRATION = "recall@100", "ndcg@10", "auc", "calibration_error"
@@ -249,6 +252,7 @@ def measure_ranker(
     """NDCG@10 of retrieval's candidates in the ranker's order; AUC and calibration on a click and five uniform items.
 
     `seed` draws the latter: the same items for two rankers whose tables are the same.
+    source: holds the rows' users' earlier events, for models that read them
     """
     with torch_threads(threads):
         ranked, scores = _rank(rows, retrieval, ranker, source, candidates, seed)
@@ -293,17 +297,29 @@ def _rank(
     scored = np.concatenate([wanted[:, None], drawn], axis=1)  # [R, 1 + NEGATIVES]
     both = np.concatenate([np.maximum(retrieved, 0), scored], axis=1)
     users, where = ranker.user_transform.transform(rows), ranker.context_transform.transform(rows)
+    moments = np.asarray(rows.column("timestamp"), np.int64)
+    affinity = None if ranker.dlrm.affinity is None else ranker.dlrm.affinity.over(table)
+    reads = bool(ranker.dlrm.config.history_length) or (affinity is not None and affinity.mode == "session")
+    histories = histories_of_rows(rows, source, table.item_ids) if reads and source is not None else None
     chances = np.empty(both.shape, np.float32)
     for start in range(0, len(rows), _CHUNK):
         part = both[start : start + _CHUNK]
+        mine = slice(start, start + len(part))
+        of_rows = None if histories is None else histories.take(mine)
         at = np.repeat(np.arange(start, start + len(part)), part.shape[1])
         flat = part.ravel()
         user, context = users.take(at), where.take(at)
+        offset = None
+        if affinity is not None:
+            offset = row_affinities(affinity, users.take(mine), where.take(mine), of_rows, moments[mine], part).ravel()
         chances[start : start + _CHUNK] = ranker.dlrm.predict(
             np.concatenate([user.categorical, table.categorical[flat], context.categorical], axis=1),
             np.concatenate([user.continuous, table.continuous[flat], context.continuous], axis=1),
             table.image[flat],
             table.text[flat],
+            ranker_histories(ranker.dlrm.config, of_rows, moments[mine], table),
+            at - start,
+            offset,
         ).reshape(part.shape)
     width = retrieved.shape[1]
     order = np.argsort(np.where(retrieved < 0, 1.0, -chances[:, :width]), axis=1, kind="stable")

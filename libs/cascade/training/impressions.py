@@ -20,7 +20,9 @@ from scipy.special import expit  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from cascade.features.files import read_array, write_array
+from cascade.features.history import histories_of_rows
 from cascade.features.item_table import ItemTable
+from cascade.features.source import InteractionSource
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, UserTransform
 from cascade.training.errors import TrainingInputError
@@ -68,12 +70,21 @@ class Impressions:
         return cls(rows, np.zeros(count, bool), nowhere, np.ones(count, np.float32))
 
     @classmethod
-    def read(cls, path: Path, user: UserTransform, context: ContextTransform, items: ItemTable) -> Impressions:
+    def read(
+        cls,
+        path: Path,
+        user: UserTransform,
+        context: ContextTransform,
+        items: ItemTable,
+        source: InteractionSource | None = None,
+    ) -> Impressions:
         """From the file that `cascade.features.shown_rows` wrote; rows of items the table lacks are left out.
 
+        source: where what the users did before is read, for a ranker that reads it; without, the rows have none
         Positions count from 0, as they were logged. Raises FeatureFileMissingError, FeatureInputError.
         """
-        rows = TrainingSet.build(path, user, context, items)
+        histories = None if source is None else histories_of_rows(path, source, items.item_ids)
+        rows = TrainingSet.build(path, user, context, items, histories=histories)
         told = pq.read_table(path, columns=["item_id", "position", "propensity", "clicked"])
         told = told.filter(pa.array(items.positions(told.column("item_id")) >= 0))
         columns = (told.column(name).to_numpy() for name in ("clicked", "position", "propensity"))

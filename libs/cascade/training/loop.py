@@ -37,6 +37,8 @@ class CalibrationReport:
     losses: dict[str, float]
     error_before: float
     error_after: float
+    affinity: float = 0.0
+    """the weight of the towers' score beside the ranker's logit"""
 
 
 Progress = Callable[[int, int, float], None]

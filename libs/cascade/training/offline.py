@@ -25,22 +25,16 @@ from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking
 from cascade.features.point_in_time import training_rows
 from cascade.features.source import QueryLimits
-from cascade.features.spec import (
-    CONTEXT_CONTINUOUS,
-    EMBEDDING_DIM,
-    ITEM_CONTINUOUS,
-    OOV,
-    USER_CATEGORICAL,
-    USER_CONTINUOUS,
-)
+from cascade.features.spec import EMBEDDING_DIM, OOV, USER_CATEGORICAL
 from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from cascade.index.build import build_index
 from cascade.index.interface import CandidateIndex
-from cascade.models.dlrm import Dlrm, DlrmConfig
+from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import Mode, QueryTower, TwoTower
-from cascade.training.dlrm_training import train_dlrm
+from cascade.training.affinities import stack
+from cascade.training.dlrm_training import dlrm_config, train_dlrm
 from cascade.training.errors import EvaluationError
 from cascade.training.loop import LoopConfig, TrainingReport
 from cascade.training.parameters import Parameters
@@ -225,7 +219,7 @@ def prepare(
 ) -> Prepared:
     """Split the rows, fit transforms on the training ones, and encode.
 
-    query: what the query tower reads
+    query: what the query tower reads; in mode session the ranker reads histories too
     rows: point-in-time rows to split instead of the dataset's, for a split within the training rows
     Raises EvaluationError where a side of the split would be empty.
     """
@@ -296,18 +290,11 @@ def train(
     retrieval = retrieval_of(prepared, towers, seed)
     tell("DLRM")
     p, training = prepared, parameters.dlrm
-    network = DlrmConfig(
-        p.user.cardinalities,
-        p.item.cardinalities,
-        p.context.cardinalities,
-        len(USER_CONTINUOUS),
-        len(ITEM_CONTINUOUS),
-        len(CONTEXT_CONTINUOUS),
-        **parameters.dlrm_network,
-    )
+    network = replace(dlrm_config(p.query, p.user, p.item, p.context), **parameters.dlrm_network)
     if not parameters.dlrm_epochs:
         training = replace(training, loop=_enough(training.loop, len(p.learned), DLRM_ROWS, DLRM_AT_MOST))
-    dlrm, reports["dlrm"] = train_dlrm(p.learned, p.judged, p.items, network, training, seed=seed, threads=threads)
+    dlrm, report = train_dlrm(p.learned, p.judged, p.items, network, training, seed=seed, threads=threads)
+    reports["dlrm"] = replace(report, calibration=stack(dlrm, towers, p.judged, p.items, training, seed))
     return Trained(retrieval, Ranker(p.user, p.context, p.items, dlrm), towers, reports)
 
 

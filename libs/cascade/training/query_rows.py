@@ -31,6 +31,7 @@ from cascade.features.transforms import ContextTransform, ItemTransform, UserTra
 from cascade.models.history import HistoryArrays, HistoryTensors
 from cascade.models.two_tower import Mode, QueryTower, TwoTowerConfig
 from cascade.training.errors import TrainingInputError
+from cascade.training.histories import hidden_events
 from cascade.training.rows import ALL, IntArray, drop_users, unknown_user
 
 if TYPE_CHECKING:
@@ -144,13 +145,7 @@ class QueryRows:
         if histories is None:
             return None
         items, types, ages = self._padded(histories, rows)
-        count, length = items.shape
-        lengths = (items >= 0).sum(axis=1)
-        fate = rng.random(count)
-        kept = np.where(fate < training.history_dropout, 0, length)
-        shortened = (fate >= training.history_dropout) & (fate < training.history_dropout + training.history_truncation)
-        kept = np.where(shortened, (rng.random(count) * (lengths + 1)).astype(np.int64), kept)
-        hidden = np.arange(length) >= kept[:, None]
+        hidden = hidden_events(items >= 0, training.history_dropout, training.history_truncation, rng)
         if training.event_dropout:
             hidden |= rng.random(items.shape) < training.event_dropout
         tokens = _distinct(np.where(hidden, -1, items), types, ages)

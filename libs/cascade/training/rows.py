@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cascade.features.history import Histories
 from cascade.features.item_table import ItemTable
 from cascade.features.spec import OOV, USER_CATEGORICAL, USER_CONTINUOUS, Encoded
 from cascade.features.training_set import TrainingSet
@@ -103,7 +104,13 @@ def data_summary(rows: TrainingSet, items: ItemTable) -> list[int]:
         int(rows.timestamp.sum()),
         int(rows.item_position.sum(dtype=np.int64)),
         int(rows.user.categorical.sum(dtype=np.int64)),
+        *([] if rows.histories is None else _summary_of(rows.histories)),
     ]
+
+
+def _summary_of(histories: Histories) -> list[int]:
+    lengths = int(histories.history_end.sum()) - int(histories.history_start.sum())
+    return [len(histories.event_item), int(histories.event_item.sum(dtype=np.int64)), lengths]
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from cascade.api.common import MAX_ID_LENGTH
 from cascade.api.storefront import UserProfile, UsersResponse
 from cascade.api.why import WhyRequest, WhyResponse
+from cascade.serving.server_events import EventResponse
 from services.gateway.routes import UserId, gateway_of, reply
 
 WATCH_EVERY_S = 0.1
@@ -29,7 +30,12 @@ async def users(
 
 
 # The converter `path` takes ids with slashes; the longer route stands first.
-@router.get("/v1/users/{user_id:path}/events", summary="Changes of a user's features and interactions, as they happen")
+@router.get(
+    "/v1/users/{user_id:path}/events",
+    summary="Changes of a user's features and interactions, as they happen",
+    status_code=200,
+    response_class=EventResponse,
+)
 async def events(user_id: UserId, request: Request) -> Response:
     """Server-sent events: `hello`, then `features` and `interactions` whenever they changed."""
     gateway = gateway_of(request)
@@ -53,7 +59,9 @@ async def explanations(body: WhyRequest, request: Request) -> Response:
         return reply(await gateway.why.explain(body, shop.explainer, shop.catalog))
 
 
-@router.get("/v1/live", summary="What the gateway does now, once a second")
+@router.get(
+    "/v1/live", summary="What the gateway does now, once a second", status_code=200, response_class=EventResponse
+)
 async def live(request: Request) -> Response:
     """Server-sent events: `sample` with rates, quantiles, what waits, and clicks by track."""
     gateway = gateway_of(request)

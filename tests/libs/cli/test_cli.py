@@ -112,6 +112,13 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_beside_the_client_alone_it_says_what_is_missing():
+    program = "import sys; sys.modules['typer'] = None; import cascade.cli"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "the command needs more than the client: pip install 'cascade-recommender[core]'"
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cascade.models import Dlrm, DlrmConfig, dlrm_scorer
+from cascade.models.calibration import Calibration
 from cascade.models.dlrm_gpu import GpuScorer
 from cascade.models.dlrm_scorer import CHUNK, PackedScorer, PlainScorer, Scorer, make_scorer, packed_bytes
 from cascade.models.errors import ModelInputError
+from cascade.models.matches import EventHistories
 
 CPU = torch.device("cpu")
 ITEMS = 40
@@ -23,6 +25,11 @@ SHAPES = [
     {"item_continuous": 3, "user_continuous": 0, "context_cardinalities": (), "context_continuous": 0},
     {"user_cardinalities": (), "user_continuous": 0, "item_cardinalities": ()},
 ]
+
+KNOTS = Calibration("isotonic", (-2.0, 0.0, 1.5), (-3.0, -0.5, 2.0), 1.0, 1.0)
+
+READS = {"history_length": 6, "history_event_types": 4}
+READING = [{}, {"share_kernels": 0}, {"share_kernels": 5, "count_kernels": 0, "dim": 3}, {"bottom": (), "top": ()}]
 
 
 @dataclass
@@ -42,6 +49,10 @@ def network(config: DlrmConfig, seed: int = 0) -> Dlrm:
             table.weight.normal_(std=1 / config.dim**0.5)
         model.image_scale.factor.fill_(0.7)
         model.text_scale.factor.fill_(1.3)
+        if model.matches is not None:
+            for kernel in model.matches.parameters():
+                kernel.add_(torch.randn_like(kernel))
+            model.over[0].weight[:, -config.matches :] *= 10
     return model
 
 
@@ -71,7 +82,17 @@ def requests_of(config: DlrmConfig, counts: list[int], seed: int = 2, items: int
     return user, numbers[0], context, numbers[1], positions
 
 
-def expected(model: Dlrm, items: Items, request: tuple) -> list[np.ndarray]:
+def histories_of(items: Items, batch: int, length: int, seed: int = 3) -> EventHistories:
+    """Of up to `length` events: some of items that are gone, some histories empty, some values out-of-vocabulary."""
+    rng = np.random.default_rng(seed)
+    met = rng.integers(-1, len(items.categorical), (batch, length)).astype(np.int32)
+    met[np.arange(length) >= rng.integers(0, length + 1, batch)[:, None]] = -1
+    types = rng.integers(0, READS["history_event_types"], met.shape).astype(np.int32)
+    ages = np.sort((2 ** rng.uniform(0, 24, met.shape)).astype(np.int64), axis=1)
+    return EventHistories.gather(met, types, ages, items.categorical)
+
+
+def expected(model: Dlrm, items: Items, request: tuple, histories: EventHistories | None = None) -> list[np.ndarray]:
     """`Dlrm.predict` for one request after the other."""
     user, user_numbers, context, context_numbers, positions = request
     answers = []
@@ -83,6 +104,8 @@ def expected(model: Dlrm, items: Items, request: tuple) -> list[np.ndarray]:
                 np.concatenate([user_numbers[owner], items.continuous[chosen], context_numbers[owner]], axis=1),
                 items.image[chosen],
                 items.text[chosen],
+                histories,
+                owner,
             )
         )
     return answers
@@ -117,6 +140,75 @@ def test_every_scorer_gives_the_networks_probabilities(
             assert one.dtype == np.float32
             np.testing.assert_allclose(one, other, atol=1e-5, rtol=0)
             assert same_order(one, other)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(
+    shape=st.sampled_from(READING),
+    counts=st.lists(st.integers(0, 25), min_size=1, max_size=6),
+    length=st.integers(0, 9),
+    seed=st.integers(0, 1000),
+)
+def test_every_scorer_reads_histories_as_the_network_does(
+    dlrm_config, shape: dict[str, object], counts: list[int], length: int, seed: int
+) -> None:
+    config = DlrmConfig.from_dict({**dlrm_config.to_dict(), **READS, **shape})
+    model, items = network(config, seed), items_of(config, seed=seed)
+    request, histories = requests_of(config, counts, seed), histories_of(items, len(counts), length, seed)
+    scorers = all_scorers(model, items)
+    # A history leaves nothing behind for the next request: neither in the same batch nor in the one after it.
+    for read in (histories, None, histories):
+        wanted = expected(model, items, request, read)
+        for scorer in scorers:
+            for one, other in zip(scorer.score(*request, read), wanted, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5, rtol=0)
+                assert same_order(one, other)
+
+
+@pytest.mark.parametrize("calibration", [Calibration(), Calibration.temperature(0.8, -0.3), KNOTS])
+def test_every_scorer_adds_an_affinity_before_it_calibrates(dlrm_config, calibration: Calibration) -> None:
+    model, counts = network(dlrm_config), [7, CHUNK + 3, 0, 1]
+    model.calibration = calibration
+    items, request = items_of(dlrm_config), requests_of(dlrm_config, counts)
+    rng = np.random.default_rng(4)
+    offsets = [rng.standard_normal(count).astype(np.float32) for count in counts]
+    plain = expected(model, items, request)
+    logits = [np.log(p) - np.log1p(-p) for p in plain]
+    for scorer in (PlainScorer(model, items), PackedScorer(model, items), GpuScorer(model, items, CPU)):
+        scorer.score(*request, offsets=[one + 1 for one in offsets])  # nothing of it is left behind
+        found = scorer.score(*request, offsets=offsets)
+        for row, chosen in enumerate(request[-1]):
+            owner = np.full(len(chosen), row)
+            wanted = model.predict(
+                np.concatenate([request[0][owner], items.categorical[chosen], request[2][owner]], axis=1),
+                np.concatenate([request[1][owner], items.continuous[chosen], request[3][owner]], axis=1),
+                items.image[chosen],
+                items.text[chosen],
+                offset=offsets[row],
+            )
+            np.testing.assert_allclose(found[row], wanted, atol=1e-5)
+            if calibration.kind == "none" and len(chosen):
+                by_hand = 1 / (1 + np.exp(-(logits[row] + offsets[row])))
+                np.testing.assert_allclose(found[row], by_hand, atol=1e-4)
+        for one, two in zip(scorer.score(*request), plain, strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_a_history_moves_scores_and_one_that_does_not_fit_is_refused(dlrm_config) -> None:
+    config = DlrmConfig.from_dict({**dlrm_config.to_dict(), **READS})
+    model, items = network(config), items_of(config)
+    request, histories = requests_of(config, [CHUNK + 1, 3]), histories_of(items, 2, 6, seed=5)
+    assert histories.there.any(axis=1).all()
+    wanted = expected(model, items, request, histories)
+    for scorer in all_scorers(model, items):
+        for one, other, without in zip(scorer.score(*request, histories), wanted, scorer.score(*request), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5, rtol=0)
+            assert np.abs(one - without).max() > 1e-3
+        with pytest.raises(ModelInputError, match="1 histories for 2 rows"):
+            scorer.score(*request, histories.take(slice(0, 1)))
+    histories.codes[0, 0, 1] = config.item_cardinalities[1]
+    with pytest.raises(ModelInputError, match="take them from this model's items"):
+        PackedScorer(model, items).score(*request, histories)
 
 
 @pytest.mark.parametrize("count", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 3])
@@ -207,6 +299,9 @@ def test_memory_is_what_was_said_and_a_bound_is_kept(dlrm_config) -> None:
     assert isinstance(packed, PackedScorer)
     assert packed.nbytes == needed
     assert isinstance(make_scorer(model, items, CPU, needed - 1), PlainScorer)
+    config = DlrmConfig.from_dict({**dlrm_config.to_dict(), **READS})
+    for scorer in (PackedScorer(network(config), items), GpuScorer(network(config), items, CPU)):
+        assert scorer.nbytes == packed_bytes(config, ITEMS) == needed + 16 * ITEMS
 
 
 def test_a_million_items_at_the_default_sizes_fit_1700_megabytes() -> None:

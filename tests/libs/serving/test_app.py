@@ -13,11 +13,12 @@ from starlette.responses import StreamingResponse
 from structlog.testing import capture_logs
 
 from cascade.api.filter import FilterRequest
+from cascade.api.problems import MEDIA_TYPE
 from cascade.online.errors import OnlineStoreDown
 from cascade.serving.app import create_service_app
 from cascade.serving.context import current_request_id
 from cascade.serving.errors import Closed, ModelFault, NotReady, QueueFull, ServingError, UnknownItem
-from cascade.serving.problems import MEDIA_TYPE, Problem
+from cascade.serving.problems import Problem
 from cascade.serving.settings import ServiceSettings
 
 LIMIT = 2048

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cascade.models import Dlrm, DlrmConfig
+from cascade.models.matches import EventTensors
 from cascade.training.dlrm_pairs import DlrmPairs
 from cascade.training.dlrm_training import SAMPLERS, DlrmObjective, DlrmTraining
 
@@ -22,6 +23,8 @@ CONFIGS = [
     replace(CONFIG, bottom=(), top=(), dim=8),
     replace(CONFIG, bottom=(16, 12), top=(8,), dim=4, user_cardinalities=(9,), user_continuous=0),
     replace(CONFIG, context_cardinalities=(), context_continuous=0, item_continuous=3, image_dim=5),
+    replace(CONFIG, history_length=5, history_event_types=3),
+    replace(CONFIG, history_length=5, history_event_types=3, share_kernels=0, count_kernels=1, top=(), dim=8),
 ]
 
 
@@ -43,7 +46,17 @@ def sides(config: DlrmConfig, users: int, items: int) -> tuple[list[Tensor], lis
     return who + where, [*what, doubles(items, config.image_dim), doubles(items, config.text_dim)]
 
 
-def by_rows(model: Dlrm, who: list[Tensor], what: list[Tensor], squares: int) -> Tensor:
+def events(config: DlrmConfig, users: int, length: int) -> EventTensors:
+    """Items of few values, so that some agree; some events are not there."""
+    there = torch.rand(users, length) < 0.7
+    codes = torch.stack([columns(config.item_cardinalities, length) % 4 for _ in range(users)])
+    types = torch.randint(0, max(config.history_event_types, 1), (users, length))
+    return EventTensors(codes, types, torch.randint(1, 10**6, (users, length)), there)
+
+
+def by_rows(
+    model: Dlrm, who: list[Tensor], what: list[Tensor], squares: int, histories: EventTensors | None = None
+) -> Tensor:
     """What `Dlrm.forward` says of every user of a square with every item of it."""
     m, n = len(who[0]) // squares, len(what[0]) // squares
     user = torch.arange(squares * m).view(squares, m, 1).expand(-1, -1, n).reshape(-1)
@@ -52,7 +65,7 @@ def by_rows(model: Dlrm, who: list[Tensor], what: list[Tensor], squares: int) ->
     items, items_numbers, image, text = (part[item] for part in what)
     categorical = torch.cat([users, items, contexts], dim=1)
     continuous = torch.cat([users_numbers, items_numbers, contexts_numbers], dim=1)
-    return model(categorical, continuous, image, text).view(squares, m, n)
+    return model(categorical, continuous, image, text, histories, user).view(squares, m, n)
 
 
 @settings(deadline=None, max_examples=30)
@@ -65,8 +78,9 @@ def test_a_grid_has_the_logits_and_gradients_of_its_rows(
     model.image_scale.factor.fill_(3.0)
     who, what = sides(config, squares * m, squares * n)
     pairs = DlrmPairs(model)
-    grid = pairs(pairs.users(*who).grid(squares), pairs.items(*what).grid(squares))
-    rows = by_rows(model, who, what, squares)
+    histories = events(config, squares * m, seed % 4)  # of no event too
+    grid = pairs(pairs.users(*who, histories=histories).grid(squares), pairs.items(*what).grid(squares))
+    rows = by_rows(model, who, what, squares, histories)
     torch.testing.assert_close(grid, rows, rtol=1e-4, atol=1e-5)
     toward = torch.randn(squares, m, n)
     gradients = []

@@ -61,11 +61,11 @@ async def test_top_category_stays_where_age_and_gender_are_unknown(make_recommen
     assert stages.ranks[0].user == UserFeatures(user_id="new", top_category="shoes")
 
 
-async def test_latest_interactions_go_to_retrieval_and_no_further(make_recommender, stages):
+async def test_latest_interactions_go_to_retrieval_and_ranker(make_recommender, stages):
     stages.features["u-1"] = UserFeatures(user_id="u-1", age=30, recent=["9|view|item-1"])
     await make_recommender().recommend(ask(), "r")
     assert stages.retrievals[0].user.recent == ["9|view|item-1"]
-    assert stages.ranks[0].user == UserFeatures(user_id="u-1", age=30)
+    assert stages.ranks[0].user == UserFeatures(user_id="u-1", age=30, recent=["9|view|item-1"])
 
 
 async def test_without_features_the_user_is_unknown(make_recommender, stages, notes):

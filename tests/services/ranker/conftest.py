@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cascade.features.item_table import ItemTable
+from cascade.features.spec import EVENT_TYPES
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from cascade.models.dlrm import Dlrm, DlrmConfig
 from cascade.store import ModelStore
@@ -20,7 +21,7 @@ from cascade.store.artifacts import RankerArtifacts
 USERS, ITEMS = 40, 50
 
 
-def build(seed: int = 0) -> RankerArtifacts:
+def build(seed: int = 0, history_length: int = 0) -> RankerArtifacts:
     users = pa.table(
         {
             "user_id": [f"u{i}" for i in range(USERS)],
@@ -43,7 +44,10 @@ def build(seed: int = 0) -> RankerArtifacts:
     rng = np.random.default_rng(seed)
     image, text = (rng.standard_normal((ITEMS, 64)).astype(np.float32) for _ in range(2))
     torch.manual_seed(seed)
-    config = DlrmConfig(user.cardinalities, item.cardinalities, context.cardinalities, 1, 1, 4)
+    config = DlrmConfig(
+        user.cardinalities, item.cardinalities, context.cardinalities, 1, 1, 4,
+        history_length=history_length, history_event_types=len(EVENT_TYPES) + 1,
+    )  # fmt: skip
     return RankerArtifacts(user, context, ItemTable.build(catalog, item, image, text), Dlrm(config).eval())
 
 
@@ -56,6 +60,12 @@ def one_thread() -> None:
 @pytest.fixture
 def bundle() -> RankerArtifacts:
     return build()
+
+
+@pytest.fixture
+def reader() -> RankerArtifacts:
+    """One that reads the latest ten events."""
+    return build(history_length=10)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ _HEAD = """# The API
 
 {description} A gateway serves this document itself, at `/openapi.json`, and as a page to try calls on at `/docs`.
 Operations of the section *storefront* are there where the setting `CASCADE_GATEWAY_STOREFRONT` is on, those that
-change models where `CASCADE_GATEWAY_ADMIN_KEY` is set. [The Python client](client.md) has a method for each.
+change models with a key of the scope `admin` ([security.md](security.md)). [The Python client](client.md) has a method
+for each.
 """
 _PROBLEMS = """
 ## Problems
@@ -34,7 +35,7 @@ def on_files(files: Any, *, config: Any) -> Any:
 
 def document() -> dict[str, Any]:
     """Of a gateway with all that settings can turn on. Nothing is opened: the app does not run."""
-    settings = GatewaySettings(_env_file=None, storefront=True, admin_key="only to describe it", log_level="error")
+    settings = GatewaySettings(_env_file=None, storefront=True, log_level="error")
     described: dict[str, Any] = create_app(settings).openapi()
     return described
 

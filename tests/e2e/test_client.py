@@ -30,7 +30,7 @@ MONDAY_MORNING = 1_768_204_800  # 2026-01-12 08:00 UTC
 
 @pytest.fixture
 def shop(system: Any, admin_key: str) -> Iterator[Client]:
-    with Client(str(system.http.base_url), admin_key=admin_key) as client:
+    with Client(str(system.http.base_url), api_key=admin_key) as client:
         yield client
 
 
@@ -70,7 +70,9 @@ def test_a_visit(shop: Client) -> None:
     assert (why.item.item_id, why.verdict.decided_by) == (met, "filter")
     assert shop.user(user).recent[0].item_id == met
     assert sum(shop.forget_history(user).removed.values()) >= 1
-    assert shop.forget_user(user).user_id == user
+    receipt = shop.forget_user(user)
+    assert receipt.status == "pending"
+    assert shop.forgetting(receipt.receipt).user == receipt.user
     assert shop.user(user).recent == []
 
 

@@ -81,7 +81,7 @@ class ServiceModels(Message):
 
 
 class ModelsResponse(Message):
-    """GET /v1/models. can_change: whether this gateway has an admin key, and with it the endpoints that change."""
+    """GET /v1/models. can_change: whether there is a key with which versions can be changed."""
 
     services: list[ServiceModels]
     can_change: bool

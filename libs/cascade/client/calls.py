@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from cascade.api.common import Track
 from cascade.api.gateway import (
     DeletionResponse,
+    ForgettingReceipt,
+    InfoResponse,
     InteractionRequest,
     InteractionResponse,
     Item,
@@ -134,9 +136,14 @@ def forget_history(user_id: str) -> Call[DeletionResponse]:
     return _call(of.FORGET_HISTORY, user_id=user_id)
 
 
-def forget_user(user_id: str) -> Call[DeletionResponse]:
+def forget_user(user_id: str) -> Call[ForgettingReceipt]:
     """See Client.forget_user."""
     return _call(of.FORGET_USER, user_id=_alone(user_id, "history"))
+
+
+def forgetting(receipt: str) -> Call[ForgettingReceipt]:
+    """See Client.forgetting."""
+    return _call(of.FORGETTING, receipt=receipt)
 
 
 def models() -> Call[ModelsResponse]:
@@ -157,6 +164,11 @@ def rollback(service: str) -> Call[ReleaseResponse]:
 def live() -> Call[Event]:
     """See Client.live."""
     return _call(of.LIVE)
+
+
+def info() -> Call[InfoResponse]:
+    """See Client.info."""
+    return _call(of.INFO)
 
 
 def health() -> Call[Health]:

@@ -7,7 +7,7 @@ ClientError
 ├── Garbled             something came that is no answer of a gateway
 └── ApiError            the gateway answered with a problem
     ├── InvalidRequest  400, 413, 422: `errors` names the fields
-    ├── NotAllowed      401, 403: the admin key is missing or wrong
+    ├── NotAllowed      401, 403: the API key is missing, wrong, or lacks the scope
     ├── NotFound        404: no such item, version or service
     ├── Conflict        409: what serves goes on serving
     ├── Overloaded      429: try again after `retry_after_s`
@@ -86,7 +86,7 @@ class InvalidRequest(ApiError):
 
 
 class NotAllowed(ApiError):
-    """401, 403: the admin key is missing or wrong."""
+    """401, 403: the API key is missing, wrong, or lacks the scope."""
 
 
 class NotFound(ApiError):

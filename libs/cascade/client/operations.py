@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from cascade.api.gateway import (
     DeletionResponse,
+    ForgettingReceipt,
+    InfoResponse,
     InteractionRequest,
     InteractionResponse,
     Item,
@@ -38,7 +40,6 @@ class Operation(Generic[T]):
     answer: a message, `str` for text, or Event for a stream of events
     body: the message that is sent, if any
     repeatable: whether asking twice has the effect of asking once
-    admin: whether it needs the admin key
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -47,7 +48,6 @@ class Operation(Generic[T]):
     body: type[BaseModel] | None = None
     status: int = 200
     repeatable: bool = True
-    admin: bool = False
 
 
 # Reads, whatever their method. A list whose answer was lost on the way is logged as shown, and so is the second one.
@@ -70,16 +70,16 @@ USER = Operation("GET", "/v1/users/{user_id}", UserProfile)
 USER_EVENTS = Operation("GET", "/v1/users/{user_id}/events", Event)
 # What is forgotten stays forgotten; `removed` counts what the answering try removed.
 FORGET_HISTORY = Operation("DELETE", "/v1/users/{user_id}/history", DeletionResponse)
-FORGET_USER = Operation("DELETE", "/v1/users/{user_id}", DeletionResponse)
+FORGET_USER = Operation("DELETE", "/v1/users/{user_id}", ForgettingReceipt)
+FORGETTING = Operation("GET", "/v1/forgettings/{receipt}", ForgettingReceipt)
 
 MODELS = Operation("GET", "/v1/models", ModelsResponse)
 # What serves is changed once, by someone who looks at the answer; a roll-back made twice would be undone.
-PROMOTE = Operation(
-    "POST", "/v1/models/{service}/promote", ReleaseResponse, body=PromoteRequest, repeatable=False, admin=True
-)
-ROLLBACK = Operation("POST", "/v1/models/{service}/rollback", ReleaseResponse, repeatable=False, admin=True)
+PROMOTE = Operation("POST", "/v1/models/{service}/promote", ReleaseResponse, body=PromoteRequest, repeatable=False)
+ROLLBACK = Operation("POST", "/v1/models/{service}/rollback", ReleaseResponse, repeatable=False)
 
 LIVE = Operation("GET", "/v1/live", Event)
+INFO = Operation("GET", "/v1/info", InfoResponse)
 HEALTH = Operation("GET", "/healthz", Health)
 READY = Operation("GET", "/readyz", Readiness)
 METRICS = Operation("GET", "/metrics", str)
@@ -98,10 +98,12 @@ OPERATIONS: dict[str, Operation[Any]] = {
     "user_events": USER_EVENTS,
     "forget_history": FORGET_HISTORY,
     "forget_user": FORGET_USER,
+    "forgetting": FORGETTING,
     "models": MODELS,
     "promote": PROMOTE,
     "rollback": ROLLBACK,
     "live": LIVE,
+    "info": INFO,
     "health": HEALTH,
     "ready": READY,
     "metrics": METRICS,

@@ -17,12 +17,12 @@ _LIKE = "http://127.0.0.1:8000"
 
 
 class Requests:
-    """Makes requests. base_url: of the gateway; admin_key: sent with the calls that need it, and with no other
+    """Makes requests. base_url: of the gateway; api_key: sent with every call
 
     Raises InvalidAddress.
     """
 
-    def __init__(self, base_url: str, admin_key: str | None) -> None:
+    def __init__(self, base_url: str, api_key: str | None) -> None:
         try:
             parts = httpx.URL(base_url)
         except httpx.InvalidURL as error:
@@ -30,15 +30,15 @@ class Requests:
         if parts.scheme not in ("http", "https") or not parts.host:
             raise InvalidAddress(f"{base_url!r} is no address of a gateway; give one like {_LIKE}")
         self.base_url = base_url
-        self._admin_key = admin_key
+        self._api_key = api_key
 
     def arguments(self, call: Call[Any], timeout: float | httpx.Timeout) -> Mapping[str, Any]:
         """What httpx's `request` and `stream` take."""
         headers = dict(call.headers)
         if call.content is not None:
             headers["content-type"] = "application/json"
-        if call.operation.admin and self._admin_key is not None:
-            headers["authorization"] = f"Bearer {self._admin_key}"
+        if self._api_key is not None:
+            headers["authorization"] = f"Bearer {self._api_key}"
         return {
             "method": call.operation.method,
             "url": call.path,

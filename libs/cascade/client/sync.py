@@ -17,6 +17,8 @@ from tenacity import Retrying
 
 from cascade.api.gateway import (
     DeletionResponse,
+    ForgettingReceipt,
+    InfoResponse,
     InteractionRequest,
     InteractionResponse,
     Item,
@@ -45,7 +47,7 @@ class Client:
 
     base_url: of the gateway, `http://127.0.0.1:8000`
     patience: limits of time, and with them whether calls are made again
-    admin_key: for `promote` and `rollback`; sent with these alone
+    api_key: as `cascade keys create` prints it; in the local profile to promote and roll back alone
     headers: sent with every call
     transport: stands in for the network
 
@@ -60,12 +62,12 @@ class Client:
         base_url: str,
         *,
         patience: Patience | None = None,
-        admin_key: str | None = None,
+        api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._patience = patience or Patience()
-        self._requests = Requests(base_url, admin_key)
+        self._requests = Requests(base_url, api_key)
         self._http = httpx.Client(base_url=base_url, headers=headers, transport=transport)
 
     def __enter__(self) -> Self:
@@ -142,25 +144,33 @@ class Client:
         """Forget what a user met: every item may be shown again."""
         return self._ask(calls.forget_history(user_id))
 
-    def forget_user(self, user_id: str) -> DeletionResponse:
-        """Forget what a user met, and their online features."""
+    def forget_user(self, user_id: str) -> ForgettingReceipt:
+        """Forget a user for good. What is online is gone with the answer, files follow within seconds."""
         return self._ask(calls.forget_user(user_id))
+
+    def forgetting(self, receipt: str) -> ForgettingReceipt:
+        """How far a user's forgetting has come, by the receipt that `forget_user` gave."""
+        return self._ask(calls.forgetting(receipt))
 
     def models(self) -> ModelsResponse:
         """Versions of every service, with aliases, metrics and gates. Storefront."""
         return self._ask(calls.models())
 
     def promote(self, service: str, version: str) -> ReleaseResponse:
-        """Make a version serve, or what an alias names. Storefront, with the admin key. Never sent twice."""
+        """Make a version serve, or what an alias names. Storefront, with an admin key. Never sent twice."""
         return self._ask(calls.promote(service, version))
 
     def rollback(self, service: str) -> ReleaseResponse:
-        """Make the version before serve again. Storefront, with the admin key. Never sent twice."""
+        """Make the version before serve again. Storefront, with an admin key. Never sent twice."""
         return self._ask(calls.rollback(service))
 
     def live(self) -> AbstractContextManager[Iterator[Event]]:
         """What the gateway does now, once a second, while the block runs. Storefront."""
         return self._listen(calls.live())
+
+    def info(self) -> InfoResponse:
+        """How this gateway is run: its profile, and whether it asks for keys."""
+        return self._ask(calls.info())
 
     def health(self) -> Health:
         """The process answers."""

@@ -18,7 +18,7 @@ from tests.libs.client.agreement import disagreements
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """Of a gateway with all that settings can turn on."""
-    settings = GatewaySettings(_env_file=None, storefront=True, admin_key="a key of sixteen", log_level="error")
+    settings = GatewaySettings(_env_file=None, storefront=True, log_level="error")
     return json.loads(json.dumps(create_app(settings).openapi()))
 
 

@@ -120,13 +120,13 @@ def test_what_was_not_said_is_not_sent(ask: Ask) -> None:
     }  # fmt: skip
 
 
-def test_the_admin_key_goes_with_what_needs_it_alone(ask: Ask) -> None:
+def test_the_key_goes_with_every_call(ask: Ask) -> None:
     answers = Answers(problem(409))
-    options = {"admin_key": "a key of sixteen", "headers": {"x-shop": "7"}}
+    options = {"api_key": "a key of sixteen", "headers": {"x-shop": "7"}}
     for method, arguments in (("promote", ("ranker", "v1")), ("rollback", ("ranker",)), ("models", ())):
         with pytest.raises(Conflict):
             ask(answers, method, *arguments, options=options)
-    assert [one.headers.get("authorization") for one in answers.asked] == ["Bearer a key of sixteen"] * 2 + [None]
+    assert [one.headers.get("authorization") for one in answers.asked] == ["Bearer a key of sixteen"] * 3
     assert json.loads(answers.asked[0].content) == {"version": "v1"}
     assert {one.headers["x-shop"] for one in answers.asked} == {"7"}
 

@@ -31,11 +31,16 @@ class FromTheFuture(InteractionRefused):
     """The timestamp lies further ahead than clocks differ."""
 
 
+class FromThePast(InteractionRefused):
+    """The timestamp lies longer ago than an event may take to arrive."""
+
+
 class Visitors:
     """Records interactions and forgets users.
 
     catalog: gives the catalog in use, or None while none is loaded; then no item can be called unknown
     skew_s: how far ahead of this machine's clock a timestamp may be, in seconds
+    oldest_s: how long ago it may be, in seconds
     forget_s: how long the feature store may take to forget a user, in seconds
     """
 
@@ -45,6 +50,7 @@ class Visitors:
         features: FeatureSource,
         catalog: Callable[[], Catalog | None],
         skew_s: int = 3600,
+        oldest_s: int = 30 * 86_400,
         forget_s: float = 1.0,
         clock: Clock = system_clock,
     ) -> None:
@@ -52,6 +58,7 @@ class Visitors:
         self._features = features
         self._catalog = catalog
         self._skew_s = skew_s
+        self._oldest_s = oldest_s
         self._forget_s = forget_s
         self._clock = clock
 
@@ -59,7 +66,7 @@ class Visitors:
         """Record an interaction and return its event id. When it returns, the item is hidden from the user.
 
         Raises:
-            NoSuchItem, FromTheFuture: the request is at fault
+            NoSuchItem, FromTheFuture, FromThePast: the request is at fault
             StageError: it is not known to be recorded; try again
         """
         catalog = self._catalog()
@@ -69,6 +76,10 @@ class Visitors:
         if timestamp > self._clock() + self._skew_s:
             raise FromTheFuture(
                 "timestamp", timestamp, f"lies more than {self._skew_s} s in the future (UTC seconds since 1970)"
+            )
+        if timestamp < self._clock() - self._oldest_s:
+            raise FromThePast(
+                "timestamp", timestamp, f"lies more than {self._oldest_s} s in the past (UTC seconds since 1970)"
             )
         recorded = await self._filter.seen(
             SeenRequest(

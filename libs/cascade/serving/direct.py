@@ -22,6 +22,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from cascade import deadline
 from cascade.serving import context
 from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.errors import QueueFull
@@ -127,6 +128,7 @@ class DirectRoutes:
         started = time.perf_counter()
         context.request_id.set(request_id_of(request.headers))
         context.service.set(self._metrics.service)
+        deadline.begin(request.headers)
         scope = self._scope(request)
         try:
             response = await self._hot.respond(request.route, Request(scope), request.body)

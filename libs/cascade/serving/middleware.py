@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cascade import deadline
 from cascade.serving import context, problems
 from cascade.serving.context import REQUEST_ID_HEADER
 from cascade.serving.logging import get_logger
@@ -27,7 +28,8 @@ log = get_logger(__name__)
 
 
 class RequestContext:
-    """Gives each request its id (the caller's if sane, else a new one), and hands it back in the response."""
+    """Gives each request its id (the caller's if sane, else a new one), and hands it back in the response; and its
+    deadline, where the caller tells one."""
 
     def __init__(self, app: ASGIApp, service: str) -> None:
         self.app = app
@@ -47,9 +49,11 @@ class RequestContext:
 
         id_token = context.request_id.set(request_id)
         service_token = context.service.set(self.service)
+        deadline_token = deadline.begin(scope["headers"])
         try:
             await self.app(scope, receive, send_with_id)
         finally:
+            deadline.end(deadline_token)
             context.service.reset(service_token)
             context.request_id.reset(id_token)
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from cascade.deadline import DeadlineSpent
 from cascade.online.errors import OnlineStoreDown
 from cascade.serving import context
 from cascade.serving.errors import ModelFault, Overloaded, Unavailable, UnknownItem
@@ -104,6 +105,11 @@ def store_down(_error: OnlineStoreDown) -> Problem:
     )  # fmt: skip
 
 
+def deadline_spent(_error: DeadlineSpent) -> Problem:
+    """504: the caller gave it less time than it takes."""
+    return Problem("deadline-spent", 504, "Out of time", "The time that the caller gave was spent before the answer.")
+
+
 def unknown_item(error: UnknownItem) -> Problem:
     """404: no such item."""
     return Problem("unknown-item", 404, "Unknown item", str(error))
@@ -158,6 +164,7 @@ DEFAULT_PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     BodyTooLarge: too_large,
     Overloaded: overloaded,
     Unavailable: unavailable,
+    DeadlineSpent: deadline_spent,
     OnlineStoreDown: store_down,
     UnknownItem: unknown_item,
     ModelFault: model_fault,

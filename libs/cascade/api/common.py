@@ -44,7 +44,13 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class UserFeatures(Message):
+class Question(Message):
+    """Base of what is asked: no value is read as one of another type (a JSON `true` is no number, `1` no boolean)."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class UserFeatures(Question):
     """What the online store knows of a user; unknown values are null and become OOV or the mean age."""
 
     user_id: Id
@@ -60,7 +66,7 @@ class UserFeatures(Message):
     ] = []
 
 
-class Context(Message):
+class Context(Question):
     """When and on what a request is made. An unknown device is out-of-vocabulary, not an error."""
 
     device_type: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None

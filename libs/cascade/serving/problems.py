@@ -172,9 +172,17 @@ DEFAULT_PROBLEMS: Mapping[type[Exception], ProblemOf] = {
 """Exception class → problem; the nearest base class decides."""
 
 
+def _problem_schema() -> dict[str, Any]:
+    """In one piece: a reference into itself would lead nowhere once it stands in an OpenAPI document."""
+    schema = ProblemBody.model_json_schema()
+    fault = schema.pop("$defs")["FieldFault"]
+    schema["properties"]["errors"] = {"anyOf": [{"type": "array", "items": fault}, {"type": "null"}], "default": None}
+    return schema
+
+
 _OPENAPI: dict[str, Any] = {
     "description": "Problem details (RFC 9457)",
-    "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}},
+    "content": {MEDIA_TYPE: {"schema": _problem_schema()}},
 }
 OPENAPI_RESPONSES: dict[int | str, dict[str, Any]] = {422: _OPENAPI, "default": _OPENAPI}
 """What every route may answer besides its own response."""

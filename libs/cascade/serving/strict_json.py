@@ -2,7 +2,7 @@
 
 Readers differ on both (the first value or the last; NaN or an error), so a body that holds them means one thing to
 whoever checks it and another to whoever uses it. Parsers that are fast do not tell; this one reads a body once more,
-4 µs for a request of a visitor.
+3 µs for a request of a visitor.
 """
 
 from __future__ import annotations

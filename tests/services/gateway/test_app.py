@@ -72,6 +72,10 @@ async def test_recommendations(client, services, now):
         ({"user_id": "u" * 129}, "user_id"),
         ({"user_id": "u", "timestamp": 10**400}, "timestamp"),
         ({"user_id": "u", "seed": 2**63}, "seed"),
+        ({"user_id": "u", "explain": 0}, "explain"),
+        ({"user_id": "u", "k": True}, "k"),
+        ({"user_id": "u", "k": "10"}, "k"),
+        ({"user_id": "u", "exploration": False}, "exploration"),
     ],
 )
 async def test_a_request_at_fault_names_the_field(client, body, field):

@@ -128,6 +128,11 @@ class RedisMember:
     def url(self) -> str:
         return self._server.url
 
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._server.pid
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self._server.start()
@@ -182,11 +187,11 @@ class Fleet:
     def gateways(self) -> list[Member]:
         return [self.members["gateway-1"], self.members["gateway-2"]]
 
-    def of(self, service: str) -> list[Member]:
-        """All replicas of a service."""
-        return [
-            member for name, member in self.members.items() if name.rpartition("-")[0] == service or name == service
-        ]
+    def pids(self) -> list[int]:
+        """Process ids of all that runs at the moment."""
+        running = [one.process for one in self.members.values() if one.process is not None]
+        found = [process.pid for process in running if process.poll() is None]
+        return found if self.redis.pid is None else [*found, self.redis.pid]
 
     def add(self, name: str, part: Part, environment: Mapping[str, str]) -> Member:
         """Start one more process."""

@@ -13,7 +13,7 @@ BEGIN, END = "<!-- chaos: begin, written by bench/chaos/page.py -->", "<!-- chao
 
 _HEADERS = (
     "row", "fault", "must hold", "held", "lists", "failed", "degraded", "p50 / p99 ms", "p99 in the fault",
-    "clicks kept / refused / lost", "whole after",
+    "clicks kept / refused / lost", "whole after", "other load",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ def _cells(one: Result) -> tuple[str, ...]:
         f"{one.p99_during:.0f} ms" if one.p99_during else "–",
         f"{one.accepted:,} / {one.rejected:,} / {one.lost}" if one.accepted else "–",
         "–" if one.whole_s is None else f"{one.whole_s:.1f} s",
+        f"{one.others:.0%}" if under_load else "–",
     )
 
 

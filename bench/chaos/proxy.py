@@ -15,7 +15,7 @@ _WITH_RESET = struct.pack("ii", 1, 0)
 class HarmfulProxy:
     """Stands before `host:port`, on a port of its own. Change the attributes while it runs.
 
-    delay_s: how long each piece of an answer is held back
+    delay_s: how long each piece of an answer is held back; the next one is not held up by it
     resets: whether connections are broken, with a reset, as soon as something is asked on them
     """
 
@@ -66,12 +66,22 @@ class HarmfulProxy:
                 end.transport.abort()
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, delayed: bool) -> None:
-        while data := await reader.read(_CHUNK):
-            if self.resets:
-                for end in self._open:
-                    end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _WITH_RESET)
-                return
-            if delayed and self.delay_s:
-                await asyncio.sleep(self.delay_s)
-            writer.write(data)
-            await writer.drain()
+        loop, held = asyncio.get_running_loop(), asyncio.Queue[tuple[float, bytes]]()
+
+        async def send() -> None:
+            while True:
+                due, data = await held.get()
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                writer.write(data)
+                await writer.drain()
+
+        sending = asyncio.create_task(send())
+        try:
+            while data := await reader.read(_CHUNK):
+                if self.resets:
+                    for end in self._open:
+                        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _WITH_RESET)
+                    return
+                held.put_nowait((loop.time() + (self.delay_s if delayed else 0.0), data))
+        finally:
+            sending.cancel()

@@ -23,6 +23,7 @@ class Result:
     click_faults: clicks answered in any other way
     lost: accepted clicks that are neither in the stream nor in the Parquet; again: clicked items in later lists
     whole_s: after the return until the last list that was degraded or failed
+    others: share of the processor that other programs took meanwhile
     told: figures and words of the row's own
     faults: what did not hold
     """
@@ -45,6 +46,7 @@ class Result:
     lost: int = 0
     again: int = 0
     whole_s: float | None = None
+    others: float = 0.0
     told: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     measured: dict[str, str] = field(default_factory=dict)

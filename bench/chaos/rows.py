@@ -310,7 +310,7 @@ ROWS: dict[str, Row] = {
         Row(
             "overload", "5 times the capacity",
             "429 with Retry-After, admitted p99 ≤ 250 ms, health answers, recovers at once",
-            overload, Shape(environment=(("CASCADE_GATEWAY_MAX_IN_FLIGHT", "16"),)),
+            overload, Shape(environment=(("CASCADE_GATEWAY_MAX_IN_FLIGHT", "12"),)),
             may_degrade=frozenset({"features", "retrieval", "filter", "ranker"}), whole_s=1.0, may_reject=True,
         ),
         Row(

@@ -12,6 +12,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from bench.chaos.fleet import Fleet, Shape
+from bench.chaos.others import OthersLoad
 from bench.chaos.result import Result, quantile_ms
 from bench.chaos.visitors import Asked, Seen, Visitors
 from cascade.online import keys
@@ -108,10 +109,12 @@ async def play(row: Row, fleet: Fleet, seconds: float) -> Result:
     await settled(fleet)
     visitors = Visitors([one.url for one in fleet.gateways], fleet.users, fleet.items, row.rate, row.clicks)
     scene = Scene(fleet, visitors, result, seconds)
+    others = OthersLoad(fleet.pids)
     began = time.monotonic()
-    async with visitors.coming():
+    async with visitors.coming(), others.watched():
         await row.blow(scene)
     result.seconds = round(time.monotonic() - began, 1)
+    result.others = others.share
     _tell(row, scene, visitors.seen)
     kept = await asyncio.to_thread(kept_events, fleet)
     result.lost = sum(one.event_id not in kept for one in visitors.seen.clicked if one.event_id is not None)

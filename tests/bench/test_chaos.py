@@ -36,7 +36,7 @@ def test_a_result_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 def test_the_table_tells_what_held_and_what_did_not() -> None:
     found = result(degraded={"ranker": 1234}, p50=7.4, p99=21.0, p99_during=33.0, rejected=2, whole_s=0.0)
     text = table([found, result(row="stop-ranker", faults=["p99 300 ms during the fault"])])
-    cells = "yes | 6,000 | 0 | 1,234 ranker | 7 / 21 | 33 ms | 1,200 / 2 / 0 | 0.0 s |"
+    cells = "yes | 6,000 | 0 | 1,234 ranker | 7 / 21 | 33 ms | 1,200 / 2 / 0 | 0.0 s | 0% |"
     assert f"| `kill-ranker` | kill -9: ranker | 0 failed | {cells}" in text
     assert "| **no** |" in text
     assert "- `stop-ranker`: p99 300 ms during the fault" in text
@@ -64,7 +64,14 @@ def test_counts_in_words() -> None:
 
 def test_schemathesis_own_errors_and_early_ends_are_failures() -> None:
     report = {
-        "failures": [{"title": "Server error", "count": 2, "operations": ["POST /v1/rank"]}],
+        "failures": [
+            {"title": "Server error", "count": 2, "operations": ["POST /v1/rank"]},
+            {
+                "title": "Wrong response to undeclared method",
+                "count": 1,
+                "operations": ["GET /v1/users/{user_id}/history"],
+            },
+        ],
         "errors": [{"title": "Network Error", "count": 1}],
         "complete": False,
         "stop_reason": "interrupted",

@@ -15,7 +15,13 @@ from bench.chaos.rows import ROWS
 from bench.chaos.scene import play
 
 SECONDS = 4.0
-SHORT = ("kill-ranker", "stop-filter", "kill-gateway", "redis-full", "redis-read-only", "bundle-half", "bundle-flipped")
+STAGES = ("FEATURES", "RETRIEVAL", "FILTER", "RANKER")
+PATIENT = (
+    ("CASCADE_GATEWAY_DEADLINE_MS", "2000"),
+    *((f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS", "600") for stage in STAGES),
+)
+"""More time than in earnest: on a machine that other work keeps busy, only what is broken is to be late."""
+SHORT = ("kill-ranker", "stop-filter", "redis-read-only", "bundle-flipped")
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -26,10 +32,8 @@ class Running:
     def __init__(self, state: Path, folder: Path) -> None:
         self.loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
-        # What is tested is what holds, not how fast: other work may keep the machine busy.
-        patient = (("CASCADE_GATEWAY_BREAKER_AFTER", "5"),)
         self.fleet: Fleet = self.loop.run_until_complete(
-            self._stack.enter_async_context(fleet(state, folder, Shape(environment=patient)))
+            self._stack.enter_async_context(fleet(state, folder, Shape(environment=PATIENT)))
         )
 
     def close(self) -> None:
@@ -59,8 +63,8 @@ def test_it_holds(running: Running, name: str) -> None:
         assert result.rejected > 0
 
 
-@pytest.mark.parametrize("service", ["gateway-1", "filter", "ranker", "retrieval"])
+@pytest.mark.parametrize("service", ["gateway-1", "filter"])
 def test_no_request_is_too_strange(running: Running, service: str, tmp_path: Path) -> None:
-    found = fuzz(running.fleet.members[service].url, 5, tmp_path)
+    found = fuzz(running.fleet.members[service].url, 3, tmp_path)
     assert found.failures == (), (tmp_path / "output.txt").read_text()[-5000:]
-    assert found.cases >= 30
+    assert found.cases >= 100

@@ -125,7 +125,8 @@ def _answer_with(
 
 def _allowed(routes: Sequence[APIRoute], path: str) -> str:
     """Methods of every route with this path: Starlette names those of the first one alone."""
-    return ", ".join(sorted({name for route in routes if route.path_regex.match(path) for name in route.methods}))
+    fitting = (route for route in routes if route.path_regex.match(path))
+    return ", ".join(sorted({name for route in fitting for name in route.methods or ()}))
 
 
 def _operations(
@@ -151,7 +152,8 @@ def _operations(
         body |= dict(zip(reports, told, strict=True))
         return JsonResponse(body)
 
-    exposed = {200: {"description": "Text", "content": {metrics_module.CONTENT_TYPE: {"schema": {"type": "string"}}}}}
+    text = {metrics_module.CONTENT_TYPE: {"schema": {"type": "string"}}}
+    exposed: dict[int | str, dict[str, Any]] = {200: {"description": "Text", "content": text}}
 
     @router.get("/metrics", summary="Prometheus metrics", responses=exposed, response_class=Response)
     async def metrics(request: Request) -> Response:

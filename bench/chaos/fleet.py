@@ -21,6 +21,7 @@ import redis
 from bench.chaos.proxy import HarmfulProxy
 from bench.system import settings_of
 from cascade.local.parts import Part, features_part, python, service_parts
+from cascade.online import keys
 from cascade.online.server import RedisServer, free_port
 from cascade.settings import Settings
 
@@ -215,6 +216,7 @@ async def fleet(state: Path, folder: Path, shape: Shape) -> AsyncIterator[Fleet]
         shutil.copytree(state / name, copy / name, ignore=shutil.ignore_patterns(".staging"))
     server = RedisMember(copy / "redis")
     server.start()
+    server.command("DEL", keys.EVENTS, keys.IMPRESSIONS)  # what was left there would keep the worker busy for a while
     proxy: HarmfulProxy | None = None
     if shape.proxied:
         proxy = HarmfulProxy(server.port)

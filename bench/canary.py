@@ -36,6 +36,7 @@ def run(report: Report) -> None:
     stages = ("FEATURES", "RETRIEVAL", "FILTER", "RANKER", "WRITE")
     # What is late on a machine that others keep busy is not the canary's fault.
     patient = {f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": _PATIENT_MS for stage in stages}
+    patient["CASCADE_GATEWAY_DEADLINE_MS"] = str(4 * int(_PATIENT_MS))
     courses: dict[str, tuple[Course, Steadiness]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from cascade import deadline
 from cascade.api.filter import FilterRequest, SeenRequest
 from cascade.online.interactions import Event, Interactions
 from cascade.serving.limit import ConcurrencyLimit
@@ -22,7 +23,7 @@ class Filtered:
 
 
 class FilterEngine:
-    """Every method may raise OnlineStoreDown (of that request alone) and QueueFull."""
+    """Every method may raise OnlineStoreDown (of that request alone), QueueFull and DeadlineSpent."""
 
     def __init__(self, interactions: Interactions, limit: ConcurrencyLimit, metrics: ServiceMetrics) -> None:
         self._interactions = interactions
@@ -31,7 +32,7 @@ class FilterEngine:
 
     async def unseen(self, request: FilterRequest) -> Filtered:
         """The ids that the user has not met within the time to live."""
-        async with self._limit.slot() as waited_s:
+        async with deadline.kept(), self._limit.slot() as waited_s:
             started = time.perf_counter()
             item_ids = await self._interactions.unseen(request.user_id, request.item_ids)
             took_s = time.perf_counter() - started
@@ -49,6 +50,7 @@ class FilterEngine:
             request_id=request.request_id,
         )
         async with self._limit.slot():
+            deadline.require()  # before the write; once it is begun it is finished
             return await self._interactions.record(event, request.write_id)
 
     async def forget(self, user_id: str) -> int:

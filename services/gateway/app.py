@@ -72,7 +72,7 @@ def create_app(
         reports={"dependencies": dependencies},
         versions=lambda app: gateway_in(app).versions(),
         problems=PROBLEMS,
-        hot=[Hot(routes.recommend, lambda app: app.state.gateway.lists)],
+        hot=[Hot(routes.recommend, lambda app: app.state.gateway.lists, strict=True)],
         guard=guard,
         cors_origins=settings.cors_origins,
         description=_DESCRIPTION,

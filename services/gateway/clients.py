@@ -10,6 +10,7 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from cascade import deadline
 from cascade.api.explain import AttributionRequest, AttributionResponse
 from cascade.api.filter import FilterRequest, FilterResponse, ForgetResponse, SeenRequest, SeenResponse
 from cascade.api.gateway import Stage
@@ -33,7 +34,7 @@ class ServiceClient:
 
     stage: the name its failures carry
     caller: how calls travel
-    timeout_s: total time of a call in seconds, connecting included
+    timeout_s: total time of a call in seconds, connecting included; less where the request has less left
     headers: headers of the request in hand (its request id), sent along on every call
     """
 
@@ -74,10 +75,11 @@ class ServiceClient:
     async def _send(
         self, method: str, path: str, body: bytes, timeout_s: float | None, repeatable: bool = False
     ) -> Answer:
+        time_s = deadline.at_most(timeout_s or self._timeout_s)
+        if time_s <= 0:
+            raise StageLate(self.stage, f"{method} {path}: the request's time is spent")
         try:
-            answer = await self._caller.call(
-                method, path, body, {**_JSON, **self._headers()}, timeout_s or self._timeout_s, repeatable
-            )
+            answer = await self._caller.call(method, path, body, {**_JSON, **self._headers()}, time_s, repeatable)
         except CallLate as error:
             raise StageLate(self.stage, f"{method} {path}: {error}") from error
         except CallError as error:

@@ -26,6 +26,7 @@ from cascade.online.token_bucket import TokenBuckets
 from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.balance import Ejection
 from cascade.serving.balanced_calls import BalancedCaller
+from cascade.serving.breaker import Breaking
 from cascade.serving.calls import Caller
 from cascade.serving.context import current_request_id
 from cascade.serving.limit import ConcurrencyLimit
@@ -45,6 +46,7 @@ from services.gateway.context import Clock, system_clock
 from services.gateway.engine import Budget, Ports, Recommender
 from services.gateway.explain import Explainer
 from services.gateway.fallbacks import BundledPopularity, FirstThatAnswers, RedisPopularity
+from services.gateway.guard import Guard
 from services.gateway.impressions import ImpressionLog
 from services.gateway.interactions import Visitors
 from services.gateway.ports import FeatureSource, PopularItems
@@ -179,11 +181,12 @@ async def open_gateway(
         poll_s=settings.canary_poll_s,
         keep_s=settings.canary_keep_s,
     )
+    stage_guard = Guard(telemetry, Breaking(settings.breaker_after, settings.breaker_s))
     holder: BundleHolder[Shop] = BundleHolder(
         store,
         BUNDLE,
         settings.alias,
-        lambda folder: open_shop(folder, settings, ports, telemetry, clock, tracks),
+        lambda folder: open_shop(folder, settings, ports, telemetry, clock, tracks, stage_guard),
         poll_s=settings.alias_poll_s,
         metrics=metrics,
     )
@@ -204,6 +207,7 @@ async def open_gateway(
             redis,
             lambda: holder.current.value.catalog if holder.version else None,
             settings.clock_skew_s,
+            settings.oldest_s,
             clock,
         ),
         telemetry=telemetry,
@@ -224,7 +228,13 @@ async def open_gateway(
 
 
 def open_shop(
-    folder: Path, settings: GatewaySettings, ports: Ports, telemetry: Telemetry, clock: Clock, tracks: Tracks
+    folder: Path,
+    settings: GatewaySettings,
+    ports: Ports,
+    telemetry: Telemetry,
+    clock: Clock,
+    tracks: Tracks,
+    guard: Guard,
 ) -> Shop:
     """Read the gateway's bundle and stand the recommender on it."""
     artifacts = GatewayArtifacts.load(folder)
@@ -238,7 +248,7 @@ def open_shop(
     )
 
     def recommender(over: Ports) -> Recommender:
-        return Recommender(over, popular, catalog, telemetry, budget_of(settings), clock, tracks)
+        return Recommender(over, popular, catalog, telemetry, budget_of(settings), clock, tracks, guard)
 
     return Shop(catalog, popular, recommender(ports), Explainer(recommender, ports, catalog, clock))
 
@@ -252,6 +262,8 @@ def budget_of(settings: GatewaySettings) -> Budget:
         retrieval_s=settings.retrieval_timeout_ms / 1000,
         filter_s=settings.filter_timeout_ms / 1000,
         ranker_s=settings.ranker_timeout_ms / 1000,
+        total_s=settings.deadline_ms / 1000,
+        share=settings.stage_share,
         overlap=settings.overlap,
     )
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import orjson
 
+from cascade import deadline
 from cascade.api.common import Context, Track, UserFeatures
 from cascade.api.filter import FilterRequest
 from cascade.api.gateway import (
@@ -30,6 +31,7 @@ from cascade.api.retrieval import RetrieveRequest
 from services.gateway.catalog import Catalog
 from services.gateway.context import Clock, imputed_context, system_clock
 from services.gateway.fallbacks import popular_candidates, unknown_user
+from services.gateway.guard import Guard
 from services.gateway.ports import (
     FeatureSource,
     Impressions,
@@ -38,12 +40,12 @@ from services.gateway.ports import (
     Ranker,
     Retriever,
     SeenFilter,
-    StageLate,
 )
 from services.gateway.tracks import ALL_STABLE, Assigned, Tracks
 
 Answer = TypeVar("Answer")
 
+_LAST: Stage = "ranker"
 CERTAIN = 1.0
 """Propensity of an item that no chance put where it is."""
 
@@ -52,6 +54,8 @@ CERTAIN = 1.0
 class Budget:
     """How many candidates to look at, how long each stage may take (seconds), and which go side by side.
 
+    total_s: for all stages together; what one takes longer the others have less, and whatever is left out is degraded
+    share: of what is left, at most so much is one stage's, the last one's apart: those after it need some too
     overlap: filter and ranker are asked at once, for the plain top k; the ranker then scores met items in vain
     """
 
@@ -61,11 +65,17 @@ class Budget:
     retrieval_s: float = 0.3
     filter_s: float = 0.15
     ranker_s: float = 0.3
+    total_s: float = 0.225
+    share: float = 0.6
     overlap: bool = False
 
     def seconds(self, stage: Stage) -> float:
-        """The stage's time."""
-        return float(getattr(self, f"{stage}_s"))
+        """The stage's time where nothing was spent before it."""
+        return min(float(getattr(self, f"{stage}_s")), self.part(stage, self.total_s))
+
+    def part(self, stage: Stage, left_s: float) -> float:
+        """What the stage may take of so much."""
+        return left_s if stage == _LAST else self.share * left_s
 
 
 @dataclass(frozen=True)
@@ -127,8 +137,12 @@ class Recommender:
         budget: Budget | None = None,
         clock: Clock = system_clock,
         tracks: Tracks | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        """tracks: the canaries that run; none: everything is stable's"""
+        """
+        tracks: the canaries that run; none: everything is stable's
+        guard: the circuit breakers of the stages; none: some of its own
+        """
         self._ports = ports
         self._popular = popular
         self._catalog = catalog
@@ -136,6 +150,7 @@ class Recommender:
         self._budget = budget or Budget()
         self._clock = clock
         self._tracks = tracks
+        self._guard = guard or Guard(observer)
 
     async def recommend(
         self, request: RecommendationRequest, request_id: str, forced: Mapping[Stage, Track] | None = None
@@ -145,7 +160,7 @@ class Recommender:
         forced: tracks that the request asks for, whatever the user's are
         """
         trace = Trace() if self._tracks is None else Trace(self._tracks.assign(request.user_id, forced))
-        with trace.timed("total"):
+        with trace.timed("total"), deadline.within(self._budget.total_s):
             context = imputed_context(request.device_type, request.timestamp, self._clock)
             user = await self._user(request.user_id, trace)
             ranked = None
@@ -269,16 +284,13 @@ class Recommender:
         if stage in trace.degraded:
             return None
         try:
-            with trace.timed(stage):
-                async with asyncio.timeout(self._budget.seconds(stage)):
-                    return await call()
-        except TimeoutError:
-            error: Exception = StageLate(stage, f"no answer within {self._budget.seconds(stage):g} s")
-        except Exception as raised:  # a defect below must not cost the visitor the list; the observer tells it
-            error = raised
-        trace.degraded.append(stage)
-        self._observer.degraded(stage, error)
-        return None
+            left_s = deadline.at_most(self._budget.total_s)
+            with trace.timed(stage), deadline.within(self._budget.part(stage, left_s)):
+                return await self._guard.ask(stage, self._budget.seconds(stage), call)
+        except Exception as error:  # a defect below must not cost the visitor the list; the observer tells it
+            trace.degraded.append(stage)
+            self._observer.degraded(stage, error)
+            return None
 
 
 def _reranking(request: RecommendationRequest) -> tuple[Diversity | None, Composition | None]:

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from cascade import deadline
 from cascade.api.common import UserFeatures
 from cascade.errors import CascadeError
 from services.gateway.ports import PopularItems
@@ -76,7 +77,7 @@ class RedisPopularity:
 class FirstThatAnswers:
     """A fresher source, and the bundle's list behind it for when the fresher one fails, hangs or holds nothing.
 
-    timeout_s: how long the fresher source may take, in seconds
+    timeout_s: how long the fresher source may take, in seconds; less where the request has less left
     on_failure: told of every failure of the fresher source
     """
 
@@ -95,7 +96,7 @@ class FirstThatAnswers:
     async def top(self, category: str | None, k: int) -> list[tuple[str, float]]:
         """See PopularItems."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(deadline.at_most(self._timeout_s)):
                 found = await self._fresh.top(category, k)
         except (CascadeError, TimeoutError) as error:
             self._on_failure(error)

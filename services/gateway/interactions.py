@@ -33,12 +33,17 @@ class FromTheFuture(InteractionRefused):
     """The timestamp lies further ahead than clocks differ."""
 
 
+class FromThePast(InteractionRefused):
+    """The timestamp lies longer ago than an event may take to arrive."""
+
+
 class Visitors:
     """Records interactions and forgets users.
 
     catalog: gives the catalog in use, or None while none is loaded; then no item can be called unknown
     skew_s: how far ahead of this machine's clock a timestamp may be, in seconds
     redis: the online store, which takes requests to forget
+    oldest_s: how long ago it may be, in seconds
     """
 
     def __init__(
@@ -47,19 +52,21 @@ class Visitors:
         redis: Redis,
         catalog: Callable[[], Catalog | None],
         skew_s: int = 3600,
+        oldest_s: int = 30 * 86_400,
         clock: Clock = system_clock,
     ) -> None:
         self._filter = seen_filter
         self._redis = redis
         self._catalog = catalog
         self._skew_s = skew_s
+        self._oldest_s = oldest_s
         self._clock = clock
 
     async def record(self, request: InteractionRequest) -> str:
         """Record an interaction and return its event id. When it returns, the item is hidden from the user.
 
         Raises:
-            NoSuchItem, FromTheFuture: the request is at fault
+            NoSuchItem, FromTheFuture, FromThePast: the request is at fault
             StageError: it is not known to be recorded; try again
             ForgottenUser: nothing of this user is recorded any more
         """
@@ -70,6 +77,10 @@ class Visitors:
         if timestamp > self._clock() + self._skew_s:
             raise FromTheFuture(
                 "timestamp", timestamp, f"lies more than {self._skew_s} s in the future (UTC seconds since 1970)"
+            )
+        if timestamp < self._clock() - self._oldest_s:
+            raise FromThePast(
+                "timestamp", timestamp, f"lies more than {self._oldest_s} s in the past (UTC seconds since 1970)"
             )
         recorded = await self._filter.seen(
             SeenRequest(

@@ -3,6 +3,7 @@
 StageError
 ├── StageLate      no answer within the stage's time
 ├── StageDown      no connection, or the stage answered with a server error
+├── StageOpen      not asked: it failed again and again a moment ago (circuit breaker)
 ├── StageBusy      the stage refused for load (429)
 ├── StageRefused   the stage refused our request (another 4xx): a defect of this system, never of the visitor
 └── StageGarbled   an answer that is not the message agreed upon: a defect as well
@@ -43,6 +44,12 @@ class StageDown(StageError):
     """No connection, or a server error."""
 
     reason = "down"
+
+
+class StageOpen(StageError):
+    """Not asked: the stage failed again and again a moment ago."""
+
+    reason = "open"
 
 
 class StageBusy(StageError):
@@ -136,6 +143,9 @@ class Observer(Protocol):
 
     def degraded(self, stage: Stage, error: Exception) -> None:
         """A stage gave no usable answer and the request went on without it."""
+
+    def breaker(self, stage: Stage, is_open: bool) -> None:
+        """The stage's circuit breaker has opened, or closed again."""
 
     def without_metadata(self, item_ids: list[str]) -> None:
         """Items a stage named that this gateway's catalog does not hold; they were dropped."""

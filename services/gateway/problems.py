@@ -9,7 +9,7 @@ from cascade.online.errors import FeatureStoreNotReady
 from cascade.privacy.receipts import NoSuchReceipt
 from cascade.serving.problems import FieldError, Problem, ProblemOf, retry_after
 from cascade.store.errors import BundleNotFound, BundleRefused, InvalidName, NothingBefore
-from services.gateway.interactions import FromTheFuture, InteractionRefused, NoSuchItem
+from services.gateway.interactions import FromTheFuture, FromThePast, InteractionRefused, NoSuchItem
 from services.gateway.ports import StageBusy, StageError
 from services.gateway.storefront.models import NoSuchService
 from services.gateway.tracks import BadTrackHeader
@@ -20,7 +20,7 @@ def no_such_item(error: NoSuchItem) -> Problem:
     return Problem("unknown-item", 404, "Unknown item", str(error), [_field(error)])
 
 
-def from_the_future(error: FromTheFuture) -> Problem:
+def of_another_time(error: FromTheFuture | FromThePast) -> Problem:
     """422, with the field."""
     return Problem("validation", 422, "Invalid request", str(error), [_field(error)])
 
@@ -74,7 +74,8 @@ def _field(error: InteractionRefused) -> FieldError:
 
 PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     NoSuchItem: no_such_item,
-    FromTheFuture: from_the_future,
+    FromTheFuture: of_another_time,
+    FromThePast: of_another_time,
     StageError: stage_failed,
     FeatureStoreNotReady: features_not_ready,
     NoSuchReceipt: no_such_receipt,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from cascade.api.common import MAX_ID_LENGTH
+from cascade.api.common import Id
 from cascade.api.gateway import (
     DeletionResponse,
     ForgettingReceipt,
@@ -19,13 +19,14 @@ from cascade.api.gateway import (
     RecommendationResponse,
 )
 from cascade.serving.context import current_request_id
+from cascade.serving.strict_json import strict_body
 from services.gateway.container import Gateway
 from services.gateway.tracks import forced_tracks
 
-UserId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["u-17"])]
+UserId = Annotated[Id, Path(examples=["u-17"])]
 Receipt = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$", examples=["0123456789abcdef"])]
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(strict_body)])
 
 
 def gateway_of(request: Request) -> Gateway:

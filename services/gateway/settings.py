@@ -73,6 +73,18 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     retrieval_timeout_ms: int = Field(300, ge=1, description="time for retrieval; beyond it degraded")
     filter_timeout_ms: int = Field(150, ge=1, description="time for the filter; beyond it degraded")
     ranker_timeout_ms: int = Field(300, ge=1, description="time for the ranker; beyond it degraded")
+    deadline_ms: int = Field(
+        225, ge=1, description="time for all stages together; a caller's own `X-Deadline-Ms` can only shorten it"
+    )
+    stage_share: float = Field(
+        0.6, gt=0, le=1, description="part of what is left that one stage may take; the ranker, the last, all of it"
+    )
+    breaker_after: int = Field(
+        5, ge=1, description="calls late or failed in a row after which a stage is done without (circuit breaker)"
+    )
+    breaker_s: float = Field(
+        0.5, gt=0, description="time until one request tries it again; twice as long each time, up to 4 times"
+    )
     popular_timeout_ms: int = Field(100, ge=1, description="time for popular items from Redis; beyond it the bundle's")
     write_timeout_ms: int = Field(1000, ge=1, le=30_000, description="time to record or forget; beyond it 503")
     canary_poll_s: float = Field(
@@ -88,6 +100,11 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
         True, description="a request may name its tracks in X-Cascade-Track; off where it comes from the internet"
     )
     clock_skew_s: int = Field(3600, ge=0, description="how far in the future an interaction's timestamp may lie")
+    oldest_s: int = Field(
+        2_592_000,
+        ge=0,
+        description="how far in the past it may lie: an older one would open a day that is long learned",
+    )
 
     impressions_queue: int = Field(2000, ge=1, description="lists shown that may wait to be logged; beyond it shed")
     impressions_kept: int = Field(

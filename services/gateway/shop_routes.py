@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from cascade.api.common import MAX_ID_LENGTH, MAX_K
+from cascade.api.common import MAX_ID_LENGTH, MAX_K, Id
 from cascade.api.gateway import (
     Item,
     ItemPage,
@@ -27,7 +27,7 @@ from services.gateway.routes import gateway_of, reply
 MAX_PAGE = 100
 _NOT_FOUND = 404
 
-ItemId = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)]
+ItemId = Annotated[Id, Path()]
 Count = Annotated[int, Query(ge=1, le=MAX_K)]
 Name = Annotated[str | None, Query(min_length=1, max_length=MAX_ID_LENGTH)]
 Price = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]

@@ -13,7 +13,7 @@ from cascade.serving.balance import EJECTION_REASONS
 from cascade.serving.logging import get_logger
 from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
 from services.gateway.impressions import SHED_REASONS, ShedReason
-from services.gateway.ports import StageError
+from services.gateway.ports import StageError, StageOpen
 from services.gateway.track_metrics import TrackMetrics
 from services.gateway.tracks import TRACKED
 
@@ -44,6 +44,12 @@ class Telemetry:
             "cascade_stage_failures", "Stages that gave no usable answer, by reason", ("stage", "reason"),
             registry=registry,
         )  # fmt: skip
+        self._breaker_open = Gauge(
+            "cascade_breaker_open", "1 while the stage is not asked but for probes", ("stage",), registry=registry
+        )
+        self._breaker_openings = Counter(
+            "cascade_breaker_openings", "Times the stage's circuit breaker opened", ("stage",), registry=registry
+        )
         self._without_metadata = Counter(
             "cascade_items_without_metadata", "Items dropped because the catalog does not hold them",
             registry=registry,
@@ -81,6 +87,8 @@ class Telemetry:
         self._timed = {stage: self._stage_seconds.labels(stage) for stage in _TIMED}
         for stage in STAGES:
             self._degraded.labels(stage)
+            self._breaker_open.labels(stage)
+            self._breaker_openings.labels(stage)
         for service in TRACKED:
             self._canary_unread.labels(service)
         for reason in SHED_REASONS:
@@ -98,6 +106,9 @@ class Telemetry:
     def failure(self, stage: Stage, error: Exception) -> None:
         """A call that had to answer without a stage, or could not answer."""
         reason = error.reason if isinstance(error, StageError) else "down"
+        if isinstance(error, StageOpen):  # the opening was told; a line a request would tell nothing more
+            self._failures.labels(stage, reason).inc()
+            return
         if not isinstance(error, CascadeError):
             self._failures.labels(stage, "defect").inc()
             log.error("stage failed", stage=stage, reason="defect", exc_info=error)
@@ -107,6 +118,15 @@ class Telemetry:
         else:
             self._failures.labels(stage, reason).inc()
             log.warning("stage failed", stage=stage, reason=reason, error=str(error))
+
+    def breaker(self, stage: Stage, is_open: bool) -> None:
+        """See Observer."""
+        self._breaker_open.labels(stage).set(is_open)
+        if is_open:
+            self._breaker_openings.labels(stage).inc()
+            log.warning("breaker opened: the stage is done without", stage=stage)
+        else:
+            log.info("breaker closed: the stage answers again", stage=stage)
 
     def without_metadata(self, item_ids: list[str]) -> None:
         """See Observer."""

@@ -97,6 +97,7 @@ def running_system(folder: Path, **settings_values: str) -> Iterator[System]:
     environment |= {f"CASCADE_{name.upper()}": value for name, value in values.items()}
     # What is tested is what is answered, on machines that other work may keep busy. What is down is noticed at once.
     environment |= {f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "10000" for stage in STAGES}
+    environment["CASCADE_GATEWAY_DEADLINE_MS"] = "20000"
     environment |= HURRIED
     environment |= {f"CASCADE_{name}_ACCESS_LOG": "true" for name in ("RETRIEVAL", "FILTER", "RANKER")}
     settings = Settings(_env_file=None, **values)

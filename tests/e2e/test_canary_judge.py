@@ -40,6 +40,7 @@ def shop(state_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "10000"
         for stage in ("FEATURES", "RETRIEVAL", "FILTER", "RANKER", "WRITE")
     }
+    patient["CASCADE_GATEWAY_DEADLINE_MS"] = "20000"
     with canary_shop(state_dir, tmp_path_factory.mktemp("canary"), JUDGE, teach=40, **patient) as running:
         yield running
 

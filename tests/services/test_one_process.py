@@ -142,6 +142,8 @@ def environment(store: Path, redis_url: str, tmp_path: Path) -> dict[str, str]:
         "CASCADE_GATEWAY_FEAST_REGISTRY": str(tmp_path / "none.db"),
         # The machine may be slow; this is about answers, not about time.
         **{f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "20000" for stage in ("RETRIEVAL", "FILTER", "RANKER", "WRITE")},
+        "CASCADE_GATEWAY_DEADLINE_MS": "60000",
+        "CASCADE_GATEWAY_OLDEST_S": "4000000000",
         "CASCADE_GATEWAY_CANDIDATES": "30",
         "OMP_NUM_THREADS": "1",
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_ID_LENGTH = 128
 MAX_CANDIDATES = 1000
@@ -12,8 +13,17 @@ MAX_K = 100
 MAX_RECENT = 50
 MAX_TIMESTAMP_S = 4_102_444_800  # 2100-01-01
 
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""A shop's own user or item id: any text without control characters."""
+ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
+
+
+def _normalised(value: str) -> str:
+    if not (value.isascii() or unicodedata.is_normalized("NFC", value)):
+        raise ValueError("an id is in Unicode's form NFC, so that what looks alike is alike; normalise it")
+    return value
+
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH, pattern=ID_PATTERN), AfterValidator(_normalised)]
+"""A shop's own user or item id: any text in form NFC without control characters."""
 
 CandidateIds = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]], Field(max_length=MAX_CANDIDATES)
@@ -34,7 +44,13 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class UserFeatures(Message):
+class Question(Message):
+    """Base of what is asked: no value is read as one of another type (a JSON `true` is no number, `1` no boolean)."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class UserFeatures(Question):
     """What the online store knows of a user; unknown values are null and become OOV or the mean age."""
 
     user_id: Id
@@ -50,7 +66,7 @@ class UserFeatures(Message):
     ] = []
 
 
-class Context(Message):
+class Context(Question):
     """When and on what a request is made. An unknown device is out-of-vocabulary, not an error."""
 
     device_type: Annotated[str, Field(max_length=MAX_ID_LENGTH)] | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cascade.api.common import Context, Id, Message, Probability, StageTiming, Track, UserFeatures
+from cascade.api.common import Context, Id, Message, Probability, Question, StageTiming, Track, UserFeatures
 
 Outcome = Literal["shown", "below", "met", "without_metadata", "unknown_to_ranker"]
 """What became of a candidate: in the list, ranked below it, met before, not in the catalog, unknown to the ranker."""
@@ -63,7 +63,7 @@ class Explanation(Message):
     candidates: list[ExplainedCandidate]
 
 
-class AttributionRequest(Message):
+class AttributionRequest(Question):
     """POST /v1/attribution at the ranker: what an item's click probability is made of.
 
     liked: items to compare it with

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cascade.api.common import CandidateIds, EventType, Id, Message, StageTiming, Timestamp
+from cascade.api.common import CandidateIds, EventType, Id, Message, Question, StageTiming, Timestamp
 
 
-class FilterRequest(Message):
+class FilterRequest(Question):
     """POST /v1/filter: which of these items has the user not seen lately?"""
 
     user_id: Id
@@ -24,7 +24,7 @@ class FilterResponse(Message):
     timing: StageTiming
 
 
-class SeenRequest(Message):
+class SeenRequest(Question):
     """POST /v1/seen: one interaction. Bloom filter, recent items and event stream change in one step."""
 
     user_id: Id

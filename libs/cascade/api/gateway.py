@@ -13,6 +13,7 @@ from cascade.api.common import (
     Message,
     Milliseconds,
     Probability,
+    Question,
     Timestamp,
     Track,
 )
@@ -28,7 +29,7 @@ def _not_with_diversity(value: float, info: ValidationInfo) -> float:
     return value
 
 
-class RecommendationRequest(Message):
+class RecommendationRequest(Question):
     """POST /v1/recommendations. Without the fields from `diversity` on, the list is the plain top k."""
 
     user_id: Id
@@ -134,7 +135,7 @@ class RecommendationResponse(Message):
     explanation: Explanation | None = None
 
 
-class InteractionRequest(Message):
+class InteractionRequest(Question):
     """POST /v1/interactions: a visitor met an item. 202 means it is recorded and will not be shown again."""
 
     user_id: Id

@@ -13,13 +13,14 @@ from cascade.api.common import (
     Context,
     Message,
     Probability,
+    Question,
     StageTiming,
     Track,
     UserFeatures,
 )
 
 
-class Diversity(Message):
+class Diversity(Question):
     """Weighted sampling without replacement instead of the plain top k.
 
     A temperature near 0 is the top k, a large one a uniform draw. Without a seed each request draws anew.
@@ -34,7 +35,7 @@ CategoryLimit = Annotated[int, Field(ge=1, le=MAX_K)]
 ExplorationShare = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Composition(Message):
+class Composition(Question):
     """A list put together place by place instead of the plain top k; what is left out has no part in it.
 
     mmr_lambda: maximal marginal relevance; 1 counts the click probability alone, towards 0 unlikeness to the items
@@ -66,7 +67,7 @@ def _instead_of_diversity(value: Composition, info: ValidationInfo) -> Compositi
     return value
 
 
-class RankRequest(Message):
+class RankRequest(Question):
     """POST /v1/rank: order candidates by click probability and keep k."""
 
     user: UserFeatures

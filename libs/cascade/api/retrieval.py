@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cascade.api.common import MAX_CANDIDATES, Context, Id, Message, StageTiming, Track, UserFeatures
+from cascade.api.common import MAX_CANDIDATES, Context, Id, Message, Question, StageTiming, Track, UserFeatures
 
 
-class RetrieveRequest(Message):
+class RetrieveRequest(Question):
     """POST /v1/retrieve: the k items whose candidate vectors score highest for this user."""
 
     user: UserFeatures
@@ -19,7 +19,7 @@ class RetrieveRequest(Message):
     track: Track = Field(default="stable", description="which bundle is asked; without a canary, stable answers")
 
 
-class SimilarRequest(Message):
+class SimilarRequest(Question):
     """POST /v1/similar: the items nearest to an item in the candidate space, itself left out."""
 
     item_id: Id

@@ -194,14 +194,16 @@ class RedisServer:
                     raise self._failed(f"ended with code {process.returncode}")
                 try:
                     answers_as = client.info("server")["process_id"]
+                    loading = bool(client.info("persistence")["loading"])  # INFO answers meanwhile, little else does
                 except redis.BusyLoadingError:
                     loading = True
                 except (redis.RedisError, OSError):
                     pass  # not up yet: the deadline below decides
                 else:
-                    if int(answers_as) == process.pid:
+                    if int(answers_as) != process.pid:
+                        raise self._failed(f"found another server (process {answers_as}) on its port")
+                    if not loading:
                         return
-                    raise self._failed(f"found another server (process {answers_as}) on its port")
                 limit = self._load_timeout_s if loading else self._start_timeout_s
                 if time.monotonic() - started > limit:
                     raise self._failed(f"did not answer within {limit:g} s")

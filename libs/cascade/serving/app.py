@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.api.operations import Health, Readiness
@@ -78,7 +81,9 @@ def create_service_app(
     configure_logging(settings.log_level, settings.log_format, hash_users=settings.log_users == "hashed")
     metrics = ServiceMetrics(name)
     table = {**DEFAULT_PROBLEMS, **(problems or {})}
-    answers = {error: _answer_with(problem_of, metrics) for error, problem_of in table.items()}
+    operations = _operations(checks or {}, reports or {}, versions, settings.ready_timeout_s)
+    routes = [route for router in (*routers, operations) for route in router.routes if isinstance(route, APIRoute)]
+    answers = {error: _answer_with(problem_of, metrics, routes) for error, problem_of in table.items()}
 
     def answer_to(request: Request, error: Exception) -> Awaitable[Response] | None:
         nearest = next((one for one in type(error).__mro__ if one in answers), None)
@@ -121,7 +126,7 @@ def create_service_app(
     app.state.metrics = metrics
     for router in routers:
         app.include_router(router)
-    app.include_router(_operations(checks or {}, reports or {}, versions, settings.ready_timeout_s))
+    app.include_router(operations)
     return app
 
 
@@ -137,16 +142,24 @@ def _cors(origins: Sequence[str]) -> dict[str, Any]:
 
 
 def _answer_with(
-    problem_of: ProblemOf, metrics: ServiceMetrics
+    problem_of: ProblemOf, metrics: ServiceMetrics, routes: Sequence[APIRoute]
 ) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
     async def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
         metrics.error(problem.kind)
+        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            problem = replace(problem, headers={**problem.headers, "Allow": _allowed(routes, request.scope["path"])})
         if problem.status >= 500:
             log.warning("problem", kind=problem.kind, error=f"{type(error).__name__}: {error}")
         return problem_response(problem, request.scope)
 
     return answer
+
+
+def _allowed(routes: Sequence[APIRoute], path: str) -> str:
+    """Methods of every route with this path: Starlette names those of the first one alone."""
+    fitting = (route for route in routes if route.path_regex.match(path))
+    return ", ".join(sorted({name for route in fitting for name in route.methods or ()}))
 
 
 def _operations(
@@ -172,7 +185,10 @@ def _operations(
         body |= dict(zip(reports, told, strict=True))
         return JsonResponse(body)
 
-    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    text = {metrics_module.CONTENT_TYPE: {"schema": {"type": "string"}}}
+    exposed: dict[int | str, dict[str, Any]] = {200: {"description": "Text", "content": text}}
+
+    @router.get("/metrics", summary="Prometheus metrics", responses=exposed, response_class=Response)
     async def metrics(request: Request) -> Response:
         exposition = request.app.state.metrics.exposition()
         return Response(exposition, headers={"content-type": metrics_module.CONTENT_TYPE})

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Scope
 
+from cascade import deadline
 from cascade.serving.calls import Answer, CallLate
 
 _ADDRESS = ("127.0.0.1", 0)
@@ -49,13 +50,17 @@ class AsgiCaller:
 
         try:
             async with asyncio.timeout(timeout_s):
-                await self._app(_scope(method, path, headers, len(body)), receive, send)
+                await self._app(_scope(method, path, {**headers, **_time(timeout_s)}, len(body)), receive, send)
         except TimeoutError as error:
             raise CallLate(f"no answer to {method} {path} within {timeout_s:g} s") from error
         return Answer(status, bytes(received), answered)
 
     async def aclose(self) -> None:
         """Nothing was opened."""
+
+
+def _time(seconds: float) -> dict[str, str]:
+    return {deadline.HEADER: str(max(0, int(1000 * seconds)))}
 
 
 def _scope(method: str, path: str, headers: Mapping[str, str], length: int) -> Scope:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+from cascade import deadline
+from cascade.deadline import DeadlineSpent
 from cascade.serving.errors import Closed, QueueFull
 from cascade.serving.metrics import ServiceMetrics
 
@@ -41,6 +43,7 @@ class _Entry(Generic[Request, Result]):
     request: Request
     future: asyncio.Future[Batched[Result]]
     arrived: float
+    until: float | None = None
 
 
 _Batch = list[_Entry[Request, Result]]
@@ -99,14 +102,15 @@ class MicroBatcher(Generic[Request, Result]):
     async def submit(self, request: Request) -> Batched[Result]:
         """The result for one request.
 
-        Raises QueueFull beyond the bound, Closed after `aclose`, and what the computation raised for this request.
+        Raises QueueFull beyond the bound, Closed after `aclose`, DeadlineSpent where its turn comes too late, and what
+        the computation raised for this request.
         """
         if self._closed:
             raise Closed("the service is shutting down")
         if len(self._pending) >= self._queue_bound:
             raise QueueFull(f"{len(self._pending)} requests wait, the bound is {self._queue_bound}")
         loop = self._start()
-        entry = _Entry(request, loop.create_future(), time.perf_counter())
+        entry = _Entry(request, loop.create_future(), time.perf_counter(), deadline.moment())
         self._pending.append(entry)
         self._show_depth()
         if not self._busy and self._timer is None:
@@ -147,7 +151,7 @@ class MicroBatcher(Generic[Request, Result]):
     def _dispatch(self) -> None:
         """Compute the next batch, or hand it to the thread. On the event loop."""
         self._timer = None
-        batch = [self._pending.popleft() for _ in range(min(self._max_size, len(self._pending)))]
+        batch = self._next_batch()
         self._show_depth()
         if batch:
             self._busy = True
@@ -161,6 +165,18 @@ class MicroBatcher(Generic[Request, Result]):
                 self._finish(batch, *self._computed(batch))
         elif self._closed:
             self._drained.set()
+
+    def _next_batch(self) -> _Batch[Request, Result]:
+        """The oldest requests that still have time; those that have none are told."""
+        batch: _Batch[Request, Result] = []
+        now = time.monotonic()
+        while self._pending and len(batch) < self._max_size:
+            entry = self._pending.popleft()
+            if entry.until is None or now < entry.until:
+                batch.append(entry)
+            elif not entry.future.done():
+                entry.future.set_exception(DeadlineSpent())
+        return batch
 
     def _run(self) -> None:
         """The worker thread."""

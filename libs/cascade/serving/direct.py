@@ -22,6 +22,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from cascade import deadline
 from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.serving import context
 from cascade.serving.errors import QueueFull
@@ -142,6 +143,7 @@ class DirectRoutes:
         started = time.perf_counter()
         context.request_id.set(request_id_of(request.headers))
         context.service.set(self._metrics.service)
+        deadline.begin(request.headers)
         scope = self._scope(request)
         try:
             refusal = await refusal_of(self._guard, self._metrics, scope)

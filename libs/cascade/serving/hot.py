@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cascade.serving import strict_json
 from cascade.serving.limit import ConcurrencyLimit
 
 if TYPE_CHECKING:
@@ -41,20 +42,23 @@ class Hot:
 
     bound: where it takes a slot of a limit without a queue, that limit: what cannot be admitted is refused before its
         body is read
+    strict: the body comes from outside: what JSON leaves open is refused (cascade.serving.strict_json)
     """
 
     endpoint: Endpoint
     bound: Bound | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
 class HotRoute:
-    """One route. route: FastAPI's own, for its template; model: what the body must be; bound: see Hot."""
+    """One route. route: FastAPI's own, for its template; model: what the body must be; bound, strict: see Hot."""
 
     route: APIRoute
     model: type[BaseModel]
     endpoint: Endpoint
     bound: Bound | None = None
+    strict: bool = False
 
 
 def hot_routes(routers: Sequence[APIRouter], hot: Sequence[Hot]) -> dict[str, HotRoute]:
@@ -65,7 +69,7 @@ def hot_routes(routers: Sequence[APIRouter], hot: Sequence[Hot]) -> dict[str, Ho
         route = next((r for r in routes if r.endpoint is one.endpoint and r.methods == {"POST"}), None)
         if route is None or "{" in route.path:
             raise ValueError(f"{one.endpoint} is no POST route with a fixed path")
-        found[route.path] = HotRoute(route, get_type_hints(one.endpoint)["body"], one.endpoint, one.bound)
+        found[route.path] = HotRoute(route, get_type_hints(one.endpoint)["body"], one.endpoint, one.bound, one.strict)
     return found
 
 
@@ -126,6 +130,8 @@ class HotRoutes:
                 message = hot.model.model_validate_json(content)
             except ValidationError as error:
                 raise _as_fastapi(error) from None
+            if hot.strict:
+                strict_json.check(content)
             return await hot.endpoint(message, request)
         except ClientDisconnect:
             raise

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cascade import deadline
 from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.serving import context, problems
 from cascade.serving.logging import get_logger
@@ -29,7 +30,8 @@ log = get_logger(__name__)
 
 
 class RequestContext:
-    """Gives each request its id (the caller's if sane, else a new one), and hands it back in the response."""
+    """Gives each request its id (the caller's if sane, else a new one), and hands it back in the response; and its
+    deadline, where the caller tells one."""
 
     def __init__(self, app: ASGIApp, service: str) -> None:
         self.app = app
@@ -50,9 +52,11 @@ class RequestContext:
         id_token = context.request_id.set(request_id)
         service_token = context.service.set(self.service)
         key_token = context.api_key.set(None)
+        deadline_token = deadline.begin(scope["headers"])
         try:
             await self.app(scope, receive, send_with_id)
         finally:
+            deadline.end(deadline_token)
             context.api_key.reset(key_token)
             context.service.reset(service_token)
             context.request_id.reset(id_token)

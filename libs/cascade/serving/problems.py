@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from cascade.api.problems import MEDIA_TYPE, PROBLEM_TYPE, ProblemBody
+from cascade.deadline import DeadlineSpent
 from cascade.online.errors import ForgottenUser, OnlineStoreDown
 from cascade.serving import context
 from cascade.serving.errors import ModelFault, NoKey, NoScope, Overloaded, RateLimited, Unavailable, UnknownItem
@@ -111,6 +112,11 @@ def forgotten_user(error: ForgottenUser) -> Problem:
     return Problem("forgotten-user", FORGOTTEN_STATUS, "Forgotten user", str(error))
 
 
+def deadline_spent(_error: DeadlineSpent) -> Problem:
+    """504: the caller gave it less time than it takes."""
+    return Problem("deadline-spent", 504, "Out of time", "The time that the caller gave was spent before the answer.")
+
+
 def unknown_item(error: UnknownItem) -> Problem:
     """404: no such item."""
     return Problem("unknown-item", 404, "Unknown item", str(error))
@@ -168,6 +174,7 @@ DEFAULT_PROBLEMS: Mapping[type[Exception], ProblemOf] = {
     NoKey: no_key,
     NoScope: no_scope,
     Unavailable: unavailable,
+    DeadlineSpent: deadline_spent,
     OnlineStoreDown: store_down,
     ForgottenUser: forgotten_user,
     UnknownItem: unknown_item,
@@ -176,9 +183,17 @@ DEFAULT_PROBLEMS: Mapping[type[Exception], ProblemOf] = {
 """Exception class → problem; the nearest base class decides."""
 
 
+def _problem_schema() -> dict[str, Any]:
+    """In one piece: a reference into itself would lead nowhere once it stands in an OpenAPI document."""
+    schema = ProblemBody.model_json_schema()
+    fault = schema.pop("$defs")["FieldFault"]
+    schema["properties"]["errors"] = {"anyOf": [{"type": "array", "items": fault}, {"type": "null"}], "default": None}
+    return schema
+
+
 _OPENAPI: dict[str, Any] = {
     "description": "Problem details (RFC 9457)",
-    "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}},
+    "content": {MEDIA_TYPE: {"schema": _problem_schema()}},
 }
 OPENAPI_RESPONSES: dict[int | str, dict[str, Any]] = {422: _OPENAPI, "default": _OPENAPI}
 """What every route may answer besides its own response."""

@@ -178,7 +178,11 @@ class BundleHolder(Generic[T]):
                 shared = self._shared(wanted)
                 loaded = await asyncio.to_thread(self._bring_up, wanted) if shared is None else shared
             except BundleNotFound as error:
-                self._tell("the alias names a bundle that is not there", error=str(error))
+                if (
+                    self._tell("the alias names a bundle that is not there", error=str(error))
+                    and self._metrics is not None
+                ):
+                    self._metrics.bundle_refused.inc()  # half-written, or half-removed: nothing that may serve
                 return gone
             except Exception as error:  # a defect in a bundle may raise anything: all of it refuses the bundle
                 self._refuse(wanted, error)
@@ -240,11 +244,13 @@ class BundleHolder(Generic[T]):
                 exc_info=error,
             )
 
-    def _tell(self, what: str, **details: str) -> None:
-        """Log a state once, not at every poll."""
-        if self._told != what:
-            self._told = what
-            log.warning(what, bundle=self._service, track=self._alias, serving=self.version, **details)
+    def _tell(self, what: str, **details: str) -> bool:
+        """Log a state once, not at every poll; whether this was the time."""
+        if self._told == what:
+            return False
+        self._told = what
+        log.warning(what, bundle=self._service, track=self._alias, serving=self.version, **details)
+        return True
 
     async def _follow(self) -> None:
         if self._passing:

@@ -14,6 +14,7 @@ from typing import cast
 
 import httptools
 
+from cascade import deadline
 from cascade.serving.calls import Answer, CallError, CallFailed, CallLate, NotConnected, service_address
 
 MAX_CONNECTIONS = 256
@@ -64,17 +65,17 @@ class TcpCaller:
         repeatable: bool = False,
     ) -> Answer:
         """See Caller. There is one way here, so nothing is repeated."""
-        request = self._request(method, path, body, headers)
+        request = self._request(method, path, body, headers, timeout_s)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        until = loop.time() + timeout_s
         if self._slots.locked():
             await self._turn(method, path, timeout_s)
         else:
             await self._slots.acquire()
         try:
-            connection = self._kept(loop.time()) or await self._connect(deadline - loop.time())
+            connection = self._kept(loop.time()) or await self._connect(until - loop.time())
             try:
-                answer = await connection.exchange(request, deadline)
+                answer = await connection.exchange(request, until)
             except BaseException:
                 connection.abort()  # whatever still arrives belongs to nobody
                 raise
@@ -94,8 +95,9 @@ class TcpCaller:
             self._idle.pop().abort()
         await asyncio.sleep(0)  # the loop closes the sockets at its next turn, which may be its last
 
-    def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> bytes:
         lines = [f"{method} {self._prefix}{path} HTTP/1.1", self._host_line, f"content-length: {len(body)}"]
+        lines.append(f"{deadline.HEADER}: {max(0, int(1000 * timeout_s))}")
         lines += map(_LINE, headers, headers.values())
         head = "\r\n".join([*lines, "", ""])
         if head.count("\r") != len(lines) + 1 or head.count("\n") != len(lines) + 1 or "\0" in head:

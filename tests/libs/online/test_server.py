@@ -92,3 +92,15 @@ def test_protection_goes_only_where_a_host_is_asked_for(tmp_path: Path, host: st
     command = RedisServer(tmp_path, 1, host).command()
     assert command[command.index("--bind") + 1] == host
     assert command[command.index("--protected-mode") + 1] == protected
+
+
+def test_it_has_started_once_it_has_read_its_file(tmp_path: Path) -> None:
+    """INFO answers while the file is read; a command that looks at a key does not."""
+    fill = "for number = 1, 400000 do redis.call('SET', number, number) end"
+    with RedisServer(tmp_path / "data", free_port(), appendfsync="no") as server:
+        with redis.Redis.from_url(server.url) as client:
+            client.eval(fill, 0)
+        server.stop()
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            assert client.get("400000") == b"400000"

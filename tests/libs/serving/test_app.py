@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from cascade.online.errors import OnlineStoreDown
 from cascade.serving.app import create_service_app
 from cascade.serving.context import current_request_id
 from cascade.serving.errors import Closed, ModelFault, NotReady, QueueFull, ServingError, UnknownItem
+from cascade.serving.metrics import CONTENT_TYPE
 from cascade.serving.problems import Problem
 from cascade.serving.settings import ServiceSettings
 
@@ -49,6 +51,10 @@ def build(name: str = "demo", **options: Any) -> FastAPI:
 
     @router.get("/v1/things/{thing_id}")
     async def thing(thing_id: int) -> dict[str, int]:
+        return {"thing": thing_id}
+
+    @router.delete("/v1/things/{thing_id}")
+    async def remove(thing_id: int) -> dict[str, int]:
         return {"thing": thing_id}
 
     @router.get("/v1/fail/{kind}")
@@ -291,3 +297,21 @@ async def test_the_openapi_document_declares_problems(client: httpx.AsyncClient)
     responses = document["paths"]["/v1/echo"]["post"]["responses"]
     assert set(responses) == {"200", "422", "default"}
     assert list(responses["422"]["content"]) == [MEDIA_TYPE]
+
+
+async def test_a_wrong_method_is_told_all_that_the_path_takes(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/things/1")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "DELETE, GET"
+    assert answer.headers["content-type"] == MEDIA_TYPE
+
+
+def test_the_openapi_document_leads_nowhere_by_reference_and_knows_the_metrics_page() -> None:
+    document = build().openapi()
+    references = set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)))
+    for reference in references:
+        found: Any = document
+        for part in reference.split("/"):
+            found = found[part]
+    told = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert list(told) == [CONTENT_TYPE]

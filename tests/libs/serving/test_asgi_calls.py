@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from fastapi import FastAPI, HTTPException, Request
 
+from cascade import deadline
 from cascade.serving.asgi_calls import AsgiCaller
 from cascade.serving.calls import CallLate
 
@@ -43,3 +44,16 @@ async def test_refusals_are_answers(caller):
 async def test_a_late_answer(caller):
     with pytest.raises(CallLate):
         await caller.call("GET", "/slow", b"", {}, 0.02)
+
+
+async def test_a_call_tells_how_much_time_it_has():
+    told = []
+
+    async def app(scope, receive, send):
+        deadline.begin(scope["headers"])
+        told.append(deadline.left_s())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    await AsgiCaller(app).call("GET", "/x", b"", {}, 2.0)
+    assert 1 < told[0] <= 2

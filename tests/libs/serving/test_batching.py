@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade import deadline
+from cascade.deadline import DeadlineSpent
 from cascade.serving.batching import Batched, MicroBatcher
 from cascade.serving.errors import Closed, QueueFull
 from cascade.serving.metrics import ServiceMetrics
@@ -280,4 +282,23 @@ async def test_batches_may_move_to_a_thread_and_back_between_two_of_them() -> No
         batching.compute_in_thread(in_thread)
         await asyncio.sleep(0)
     assert [answer.value for answer in await asyncio.gather(*waiting)] == [2 * number for number in range(40)]
+    await batching.aclose()
+
+
+async def test_what_waited_until_nobody_wants_it_is_not_computed(eventually: Any) -> None:
+    compute = Doubler(held=True)
+    batching = batcher(compute)
+    first = asyncio.create_task(batching.submit(0))
+    await compute.running()
+    with deadline.within(0.01):
+        late = asyncio.create_task(batching.submit(1))
+    in_time = asyncio.create_task(batching.submit(2))
+    await eventually(lambda: batching.waiting == 2)
+    await asyncio.sleep(0.02)
+    assert compute.gate is not None
+    compute.gate.release(2)
+    with pytest.raises(DeadlineSpent):
+        await late
+    assert [answer.value for answer in await asyncio.gather(first, in_time)] == [0, 4]
+    assert compute.batches == [[0], [2]]
     await batching.aclose()

@@ -128,8 +128,10 @@ async def test_an_alias_to_nowhere_and_an_unreadable_store_are_told_once(store: 
         def alias(self, service: str, alias: str) -> str | None:
             raise PermissionError("not yours")
 
+    metrics = ServiceMetrics("demo")
+
     for holding, told in (
-        (holder(store), "the alias names a bundle that is not there"),
+        (holder(store, metrics=metrics), "the alias names a bundle that is not there"),
         (holder(Unreadable("memory://x")), "cannot read the alias"),
     ):
         aliases = Path(str(store._root)) / "demo" / "aliases"
@@ -139,6 +141,8 @@ async def test_an_alias_to_nowhere_and_an_unreadable_store_are_told_once(store: 
             assert not await holding.refresh()
             assert not await holding.refresh()
         assert [entry["event"] for entry in logs] == [told]
+    refused = metrics.registry.get_sample_value("cascade_bundle_refused_total", {"service": "demo"})
+    assert refused == 1, "half a bundle, whose manifest is missing, is told by the metric too"
 
 
 class Weights:

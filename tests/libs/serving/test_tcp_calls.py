@@ -226,3 +226,15 @@ async def test_no_header_can_break_out_of_its_line(headers):
 def test_addresses_that_are_none(url):
     with pytest.raises(ValueError, match="give http://host:port"):
         TcpCaller(url)
+
+
+async def test_a_call_tells_how_much_time_it_has():
+    got = []
+
+    def answer(head, body):
+        got.append(head)
+        return OK
+
+    async with serving(forever(answer)) as (caller, _):
+        await ask(caller, timeout_s=1.5)
+    assert b"\r\nx-deadline-ms: 1500\r\n" in got[0]

@@ -145,3 +145,13 @@ async def test_beyond_its_bounds_it_answers_429_and_recovers(redis_url: str, ope
         assert codes == {200, 429}
         assert all(r.headers["retry-after"] == "1" for r in answers if r.status_code == 429)
         assert (await unseen(client, "u", ["a"])).status_code == 200
+
+
+async def test_a_caller_without_time_gets_no_answer_and_writes_nothing(client: httpx.AsyncClient) -> None:
+    event = {"user_id": "u", "item_id": "b", "timestamp": AT}
+    write = await client.post("/v1/seen", json=event, headers={"x-deadline-ms": "0"})
+    read = await client.post("/v1/filter", json={"user_id": "u", "item_ids": ["b"]}, headers={"x-deadline-ms": "0"})
+    for answer in (write, read):
+        assert answer.status_code == 504
+        assert answer.json()["type"] == "urn:cascade:problem:deadline-spent"
+    assert (await unseen(client, "u", ["b"])).json()["item_ids"] == ["b"]

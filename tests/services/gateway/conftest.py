@@ -143,12 +143,16 @@ class Notes:
     stages: dict[str, float] = field(default_factory=dict)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    breakers: list[tuple[str, bool]] = field(default_factory=list)
 
     def stage(self, stage: str, seconds: float) -> None:
         self.stages[stage] = seconds
 
     def degraded(self, stage: str, error: Exception) -> None:
         self.failures.append((stage, error))
+
+    def breaker(self, stage: str, is_open: bool) -> None:
+        self.breakers.append((stage, is_open))
 
     def without_metadata(self, item_ids: list[str]) -> None:
         self.dropped += item_ids
@@ -190,7 +194,12 @@ def make_recommender(stages: FakeStages, notes: Notes, catalog: Catalog) -> Call
             impressions=stages,
         )
         return Recommender(
-            ports, bundled, catalog, notes, Budget(**{"candidates": 20, "deeper": 30, **budget}), lambda: NOW + 0.5
+            ports,
+            bundled,
+            catalog,
+            notes,
+            Budget(**{"candidates": 20, "deeper": 30, "total_s": 60, **budget}),
+            lambda: NOW + 0.5,
         )
 
     return make
@@ -220,6 +229,7 @@ def settings(tmp_path: Path) -> GatewaySettings:
         images_dir=tmp_path / "images",
         candidates=20,
         deeper=30,
+        deadline_ms=60_000,  # what is tested is what is answered, on machines that other work may keep busy
         log_level="error",
     )
 

@@ -67,6 +67,15 @@ async def test_recommendations(client, services, now):
         ({"user_id": "u", "exploration": 2}, "exploration"),
         ({"user_id": "u", "devise": "mobile"}, "devise"),
         ({"user_id": "u\n"}, "user_id"),
+        ({"user_id": "u\u0085"}, "user_id"),
+        ({"user_id": "cafe\u0301"}, "user_id"),
+        ({"user_id": "u" * 129}, "user_id"),
+        ({"user_id": "u", "timestamp": 10**400}, "timestamp"),
+        ({"user_id": "u", "seed": 2**63}, "seed"),
+        ({"user_id": "u", "explain": 0}, "explain"),
+        ({"user_id": "u", "k": True}, "k"),
+        ({"user_id": "u", "k": "10"}, "k"),
+        ({"user_id": "u", "exploration": False}, "exploration"),
     ],
 )
 async def test_a_request_at_fault_names_the_field(client, body, field):
@@ -144,7 +153,7 @@ async def test_an_interaction_with_an_unknown_item_names_the_field(client, servi
     assert services.stages.recorded == []
 
 
-@pytest.mark.parametrize(("ahead_s", "status"), [(3600, 202), (3602, 422), (-(10**9), 202)])
+@pytest.mark.parametrize(("ahead_s", "status"), [(3600, 202), (3602, 422), (-86_400, 202)])
 async def test_an_interaction_may_not_come_from_the_future(client, now, ahead_s, status):
     response = await client.post(
         "/v1/interactions", json={"user_id": "u-1", "item_id": "item-04", "timestamp": now + ahead_s}
@@ -390,7 +399,7 @@ async def test_beyond_the_bound_requests_are_refused_at_once_and_the_rest_is_ser
         return await type(stages).retrieve(stages, request)
 
     stages.retrieve = held
-    async with open_gateway(max_in_flight=3, retrieval_timeout_ms=60_000) as client:
+    async with open_gateway(max_in_flight=3, retrieval_timeout_ms=60_000, deadline_ms=60_000) as client:
         ask = [asyncio.create_task(client.post("/v1/recommendations", json={"user_id": f"u{n}"})) for n in range(5)]
         while sum(task.done() for task in ask) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.001)

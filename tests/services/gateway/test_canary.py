@@ -147,7 +147,7 @@ async def test_no_visitor_pays_for_a_canary_that_fails(
     else:
         stages.failing["ranker canary"] = httpx.ReadError("the connection broke")
     canary.start(model_store, "ranker", versions[1], 100)
-    async with open_gateway(ranker_timeout_ms=30_000, canary_time_share=0.001) as client:
+    async with open_gateway(ranker_timeout_ms=30_000, deadline_ms=30_000, canary_time_share=0.001) as client:
         assert set((await tracks_of(client, USERS[:5])).values()) == {"stable"}
         text = (await client.get("/metrics")).text
     labels = f'service="ranker",track="canary",version="{versions[1]}"'

@@ -32,6 +32,7 @@ def open_storefront(open_gateway, redis_url, feast_registry, model_store):
         redis_url=SecretStr(redis_url),
         redis_timeout_ms=20_000,
         features_timeout_ms=20_000,
+        deadline_ms=60_000,
         feast_registry=feast_registry,
         **changes,
     )

@@ -15,6 +15,9 @@ from cascade.data.contract import MAX_ID_LENGTH, Column, TableContract
 from cascade.data.validation.faults import Findings
 
 IDS = ("user_id", "item_id", "request_id")
+MAX_BATCH_BYTES = 2**30
+"""What the text of one column of a batch may take once it is unfolded: a kilobyte for each of a million rows."""
+_MAX_PACKING = 100
 _BATCH = 1 << 20
 
 Columns = dict[str, pa.Array]
@@ -24,10 +27,14 @@ def read_batches(path: Path, name: str, contract: TableContract, findings: Findi
     """The file's sound columns, in the contract's types, batch by batch, with the number of the first row.
 
     A file that cannot be read, and columns that are missing or of another type, are put in `findings`. A column
-    with values that are null or no UTF-8 is reported too; it comes along only where all of it can be worked with.
+    with values that are null or no UTF-8 is reported too; it comes along only where all of it can be worked with. A
+    file that unfolds to far more than it holds is reported, and not unfolded.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        folded = _folded(pq.read_metadata(path), name, contract, findings)
+        if folded is None:
+            return
+        with pq.ParquetFile(path, read_dictionary=folded) as file:
             columns = _sound(file.schema_arrow, name, contract, findings)
             offset = 0
             for batch in file.iter_batches(_BATCH, columns=[c.name for c in columns]):
@@ -36,6 +43,35 @@ def read_batches(path: Path, name: str, contract: TableContract, findings: Findi
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         findings.add(name, None, "unreadable", f"it is not a whole Parquet file ({reason}); export it again")
+
+
+def _folded(metadata: pq.FileMetaData, name: str, contract: TableContract, findings: Findings) -> list[str] | None:
+    """Text columns that hold each value once, to be read as they are; None where the file is a bomb by its own account.
+
+    A megabyte of text that stands once and is named in a million rows is kilobytes of file and a terabyte of text.
+    """
+    wanted, folded = {c.name for c in contract.columns if pa.types.is_string(c.type)}, set()
+    for group in range(metadata.num_row_groups):
+        chunks = [metadata.row_group(group).column(place) for place in range(metadata.num_columns)]
+        unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+        packed = sum(chunk.total_compressed_size for chunk in chunks)
+        if unpacked > MAX_BATCH_BYTES and unpacked > _MAX_PACKING * packed:
+            findings.add(name, None, "too-large", _UNFOLDS, [f"{packed:,} bytes that unpack to {unpacked:,}"])
+            return None
+        texts = (c for c in chunks if c.path_in_schema in wanted and c.physical_type == "BYTE_ARRAY")
+        folded |= {chunk.path_in_schema for chunk in texts if chunk.has_dictionary_page}
+    return sorted(folded)
+
+
+_UNFOLDS = f"a million rows of a column hold at most {MAX_BATCH_BYTES // 2**20:,} MiB; shorten its values"
+
+
+def _unfolds_to(raw: pa.Array) -> int:
+    """Bytes of text in a column."""
+    if not pa.types.is_dictionary(raw.type):
+        return int(raw.nbytes)
+    lengths = pc.fill_null(pc.binary_length(raw.dictionary), 0).cast(pa.int64())
+    return int(pc.sum(lengths.take(raw.indices)).as_py() or 0)
 
 
 def _sound(schema: pa.Schema, name: str, contract: TableContract, findings: Findings) -> list[Column]:
@@ -75,6 +111,11 @@ def _conform(batch: pa.RecordBatch, columns: list[Column], name: str, offset: in
     arrays = {}
     for column in columns:
         raw = batch.column(column.name)
+        if pa.types.is_string(column.type) and _unfolds_to(raw) > MAX_BATCH_BYTES:
+            findings.add(
+                name, column.name, "too-large", _UNFOLDS, [f"row {offset}: {_unfolds_to(raw):,} bytes from here on"]
+            )
+            continue
         if pa.types.is_string(column.type) and not _is_utf8(raw, column.name, name, offset, findings):
             continue
         target = pa.float64() if pa.types.is_floating(column.type) or column.name == "age" else column.type
@@ -112,7 +153,7 @@ def truth(mask: pa.Array) -> NDArray[np.bool_]:
 
 
 def check_ids(name: str, columns: Columns, offset: int, findings: Findings) -> None:
-    """Ids are not empty, not too long, and without control characters."""
+    """Ids are not empty, not too long, without control characters, and each in the one way that Unicode writes it."""
     for column in IDS:
         if column not in columns:
             continue
@@ -121,8 +162,13 @@ def check_ids(name: str, columns: Columns, offset: int, findings: Findings) -> N
         findings.add_rows(name, column, "empty", "an id needs a character", truth(pc.equal(length, 0)), ids, offset)
         message = f"an id has at most {MAX_ID_LENGTH} characters"
         findings.add_rows(name, column, "too-long", message, truth(pc.greater(length, MAX_ID_LENGTH)), ids, offset)
-        control = truth(pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"))
+        control = truth(pc.match_substring_regex(ids, r"[\x00-\x1f\x7f\x{80}-\x{9f}]"))
         findings.add_rows(name, column, "control-character", "an id has no control characters", control, ids, offset)
+        ascii_alone = truth(pc.string_is_ascii(ids)) | ids.is_null().to_numpy(zero_copy_only=False)
+        if not ascii_alone.all():
+            other = truth(pc.not_equal(pc.utf8_normalize(ids, form="NFC"), ids))
+            message = "ids are in Unicode's form NFC, so that what looks alike is alike; normalise them everywhere"
+            findings.add_rows(name, column, "not-normalised", message, other, ids, offset)
 
 
 def check_range(

@@ -22,7 +22,7 @@ from cascade.data.contract import (
 )
 from cascade.data.files import Progress
 from cascade.data.validation.columns import Columns, check_ids, check_range, read_batches, truth
-from cascade.data.validation.faults import Findings
+from cascade.data.validation.faults import OUTSIDE, Findings, is_outside
 from cascade.features.spec import DEVICES
 
 _EPOCH = date(1970, 1, 1)
@@ -116,6 +116,10 @@ def _check_days(
         broken = False
         for path in data_files(folder, base_only=True):
             name = path.relative_to(root).as_posix()
+            if is_outside(path, root):
+                findings.add(name, None, "outside-folder", OUTSIDE)
+                broken = True
+                continue
             for offset, columns in read_batches(path, name, contract, findings):
                 check_ids(name, columns, offset, findings)
                 _check_moment(name, columns, offset, day, now, findings)

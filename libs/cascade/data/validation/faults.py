@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,15 @@ from numpy.typing import NDArray
 
 SHOWN_ROWS = 5
 _SHOWN_CHARACTERS = 60
+OUTSIDE = "it is a link out of the dataset folder; bring the file itself"
+
+
+def is_outside(path: Path, root: Path) -> bool:
+    """Whether a path leaves the folder by a link, or leads nowhere by one."""
+    try:
+        return not path.resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return True
 
 
 @dataclass(frozen=True)

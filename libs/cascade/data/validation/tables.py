@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from cascade.data.contract import ITEMS, ITEMS_CONTRACT, USERS, USERS_CONTRACT, TableContract
 from cascade.data.validation.columns import Columns, check_ids, check_range, read_batches, truth
-from cascade.data.validation.faults import SHOWN_ROWS, Findings
+from cascade.data.validation.faults import OUTSIDE, SHOWN_ROWS, Findings, is_outside
 
 MAX_AGE = 130
 
@@ -41,7 +41,10 @@ def check_items(root: Path, findings: Findings) -> Columns | None:
 
 def _whole(root: Path, name: str, contract: TableContract, findings: Findings) -> Columns | None:
     path = root / name
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
+        return None
+    if is_outside(path, root):
+        findings.add(name, None, "outside-folder", OUTSIDE)
         return None
     parts = []
     for offset, columns in read_batches(path, name, contract, findings):

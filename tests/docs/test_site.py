@@ -146,14 +146,14 @@ class Quiet(SimpleHTTPRequestHandler):
 def test_a_browser_asks_no_other_host(address: str) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
     asked: list[str] = []
+    paths = ("/", "/how-it-works/", "/architecture/", "/api/")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
-        for path in ("/", "/how-it-works/", "/architecture/", "/api/"):
+        for path in paths:
             page.goto(address + path, wait_until="networkidle")
-        page.fill("[data-md-component=search-query]", "Bloom")
-        page.wait_for_selector(".md-search-result__item")
         browser.close()
-    assert len(asked) > 10
+    assert {address + path for path in paths} <= set(asked)
+    assert any(url.endswith(".js") for url in asked)
     assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()

@@ -281,7 +281,7 @@ class DlrmObjective:
         columns = user.categorical, user.continuous, context.categorical, context.continuous
         who, numbers, where, moment = (gather(one, at, self._device) for one in columns)
         events = None if histories is None else histories.take(at).tensors(self._device)
-        users = self._pairs.users(who, numbers, where, moment, events)
+        users = self._pairs.users(who, numbers, where, moment, histories=events)
         only = part.at if isinstance(part.at, slice) else np.arange(items.size).reshape(items.shape)[part.at].ravel()
         drawn = self._pairs.items(*self._items.take(items.ravel(), dropout.item_ids, rng, only))
         squares = len(clicks[part.at])

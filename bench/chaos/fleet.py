@@ -216,18 +216,21 @@ async def fleet(state: Path, folder: Path, shape: Shape) -> AsyncIterator[Fleet]
         shutil.copytree(state / name, copy / name, ignore=shutil.ignore_patterns(".staging"))
     server = RedisMember(copy / "redis")
     server.start()
-    server.command("DEL", keys.EVENTS, keys.IMPRESSIONS)  # what was left there would keep the worker busy for a while
     proxy: HarmfulProxy | None = None
-    if shape.proxied:
-        proxy = HarmfulProxy(server.port)
-        await proxy.start()
-    settings = settings_of(copy, server.port if proxy is None else proxy.port)
-    running = Fleet(settings, server, proxy, folder)
+    running: Fleet | None = None
     try:
+        server.command("DEL", keys.EVENTS, keys.IMPRESSIONS)  # what was left there would keep the worker busy
+        if shape.proxied:
+            proxy = HarmfulProxy(server.port)
+            await proxy.start()
+        settings = settings_of(copy, server.port if proxy is None else proxy.port)
+        running = Fleet(settings, server, proxy, folder)
         await _start(running, shape)
         yield running
     finally:
-        running.end()
+        if running is not None:
+            running.end()
+        server.stop()
         if proxy is not None:
             await proxy.aclose()
 

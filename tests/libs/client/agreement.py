@@ -41,7 +41,7 @@ def _faults(name: str, operation: Operation[Any], promised: dict[str, Any], docu
         return
     content = promised["responses"][good[0]]["content"]
     if operation.answer in _MEDIA:
-        if list(content) != [_MEDIA[operation.answer]]:
+        if [media.split(";")[0] for media in content] != [_MEDIA[operation.answer]]:
             yield f"answers {list(content)}"
     else:
         yield from _message_faults(operation.answer, content["application/json"]["schema"], document, "serialization")

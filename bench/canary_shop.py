@@ -307,11 +307,24 @@ def _teach(store: ModelStore, shop: Shop, steps: int) -> None:
     store.set_alias(SERVICE, "stable", made.version)
 
 
+def _without_histories(model: Dlrm) -> Dlrm:
+    """The same network by its other inputs alone, and nothing added to its logits."""
+    plain = Dlrm(replace(model.config, history_length=0)).eval()
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("matches.")}
+    first = "over.0.weight"
+    weights[first] = weights[first][:, : plain.state_dict()[first].shape[1]]
+    plain.load_state_dict(weights)
+    plain.calibration = model.calibration
+    return plain
+
+
 def taught(ranker: RankerArtifacts, shop: Shop, steps: int, seed: int = 3) -> RankerArtifacts:
     """The ranker, gone on learning from choices drawn by the shop's truth, at noon on a mobile phone.
 
     For a shop so small that its ranker is no better than chance: there would be nothing to tell a random one from.
+    It reads no histories afterwards, since those it is taught by have none.
     """
+    ranker = replace(ranker, dlrm=_without_histories(ranker.dlrm))
     known = shop.people.table.slice(0, 1000).to_pylist()
     fields = [(row["user_id"], row["age"], row["gender"], None) for row in known]
     fields += [(None, None, None, None)] * len(known)  # as many whom nobody knows

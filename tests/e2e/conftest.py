@@ -19,7 +19,7 @@ from cascade.access.api_keys import KeyFile, Scope, make_key
 from cascade.settings import Settings
 
 STAGES = ("FEATURES", "RETRIEVAL", "FILTER", "RANKER", "WRITE")
-ADMIN_KEY, _ADMIN = make_key("these tests", [Scope.admin])
+ADMIN_KEY, _ADMIN = make_key("these tests", list(Scope))
 HURRIED = {
     "CASCADE_CANARY_STEPS": "[50, 100]",
     "CASCADE_CANARY_PAUSE_S": "2",

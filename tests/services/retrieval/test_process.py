@@ -61,9 +61,10 @@ def test_what_must_not_serve_is_refused_by_a_running_service_and_the_old_version
         "CASCADE_RETRIEVAL_ALIAS_POLL_S": "3600",  # it looks when it is told, and never at half of a harm
     }
     with run_service("retrieval", environment) as client:
+        client.headers["authorization"] = f"Bearer {TOKEN}"
 
         def told() -> dict[str, Any]:
-            answer = client.post("/internal/refresh", headers={"authorization": f"Bearer {TOKEN}"})
+            answer = client.post("/internal/refresh")
             assert answer.status_code == 200
             found: dict[str, Any] = answer.json()["bundles"]["retrieval"]
             return found

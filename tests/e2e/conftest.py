@@ -55,6 +55,11 @@ class System:
             assert done.returncode == 0, done.stdout
         return done.stdout
 
+    @property
+    def token(self) -> str:
+        """What the services of this run ask of their callers."""
+        return (self.settings.state_dir / "run" / "internal.token").read_text()
+
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """What Dagster's page asks and is told."""
         url = f"http://127.0.0.1:{self.settings.dagster_port}/graphql"

@@ -46,7 +46,7 @@ def store(system: Any) -> Iterator[ModelStore]:
 def second_gateway(system: Any) -> Iterator[Part]:
     """Another gateway over the same services, starting: it finds everything in the model store."""
     (port,) = free_ports(1)
-    parts = service_parts(system.settings.model_copy(update={"gateway_port": port}))
+    parts = service_parts(system.settings.model_copy(update={"gateway_port": port}), system.token)
     (part,) = (one for one in parts if one.name == GATEWAY)
     process = subprocess.Popen(
         part.argv, env={**system.environment, **part.environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

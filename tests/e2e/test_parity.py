@@ -20,6 +20,7 @@ from cascade.models.matches import EventHistories
 from cascade.models.two_tower import TwoTower
 from cascade.store import ModelStore
 from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
+from cascade.training.affinities import row_affinities
 from cascade.training.query_rows import query_vectors
 
 SAMPLE = 40
@@ -56,6 +57,14 @@ def recent_of(row: int, encoded: TrainingSet, item_ids: list[str]) -> list[str]:
     ]
 
 
+def asked(system: Any, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A service's answer."""
+    answer = httpx.post(url, json=body, headers={"authorization": f"Bearer {system.token}"})
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    return content
+
+
 def context_of(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("device_type", "timestamp")}
 
@@ -89,7 +98,7 @@ def test_retrieval_answers_as_the_towers_score(system: Any, raw: list[dict[str, 
 
     for row, query, recent in zip(raw, queries, recents, strict=True):
         user = {**user_of(row), "recent": recent}
-        answer = httpx.post(url, json={"user": user, "context": context_of(row), "k": 20}).json()
+        answer = asked(system, url, {"user": user, "context": context_of(row), "k": 20})
 
         scores = candidates @ query  # [N]
         assert set(answer["item_ids"]) == {items.item_ids[n] for n in np.argsort(-scores, kind="stable")[:20]}
@@ -107,11 +116,16 @@ def test_ranker_answers_as_the_network_scores(system: Any, raw: list[dict[str, A
     assert dlrm.config.history_length == HISTORY_LENGTH
     histories = EventHistories.gather(*encoded.histories.padded(encoded.timestamp), items.categorical)
     moved = 0.0
+    offsets = None
+    if dlrm.affinity is not None:
+        everywhere = np.tile(chosen, (len(raw), 1))
+        affinity, who = dlrm.affinity.over(items), (encoded.user, encoded.context, encoded.histories)
+        offsets = row_affinities(affinity, *who, encoded.timestamp, everywhere)
 
     for number, row in enumerate(raw):
         user = {**user_of(row), "recent": recent_of(number, encoded, items.item_ids)}
         body = {"user": user, "context": context_of(row), "item_ids": [*ids, "no such item"], "k": 30}
-        answer = httpx.post(url, json=body).json()
+        answer = asked(system, url, body)
 
         one = np.repeat(number, len(chosen))
         rows = (
@@ -120,8 +134,9 @@ def test_ranker_answers_as_the_network_scores(system: Any, raw: list[dict[str, A
             items.image[chosen],
             items.text[chosen],
         )
-        expected = dlrm.predict(*rows, histories, one)
-        moved = max(moved, float(np.abs(expected - dlrm.predict(*rows)).max()))
+        offset = None if offsets is None else offsets[number]
+        expected = dlrm.predict(*rows, histories, one, offset)
+        moved = max(moved, float(np.abs(expected - dlrm.predict(*rows, offset=offset)).max()))
         assert answer["unknown"] == 1
         np.testing.assert_allclose(answer["scores"], np.sort(expected)[::-1], atol=1e-5)
         by_id = dict(zip(answer["item_ids"], answer["scores"], strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from cascade.online.impressions import ImpressionStream, impression_of
 from cascade.online.pipelined import PipelinedRedis
 
 text = st.text(max_size=20)
-ids = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
+ids = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).map(
+    lambda text: unicodedata.normalize("NFC", text)
+)
 impressions = st.builds(
     Impression,
     request_id=ids,

@@ -28,7 +28,7 @@ from cascade.models.dlrm_scorer import PackedScorer
 from cascade.models.layers import embedding_dim
 from cascade.online.server import RedisServer, free_port
 from services.ranker import engine, rerank
-from services.ranker.histories import histories_of
+from services.ranker.histories import histories_of, recent_of
 
 SEED = 7
 ITEMS = 2_465
@@ -97,7 +97,7 @@ def _stages(report: Report, gemm: float, copy: float, repeats: int, calls: int) 
         user = _user(content, request)
         context = _context(content, request)
         positions = content.items.positions(request.item_ids)
-        histories = histories_of(ranker, [request.user], [request.context.timestamp])
+        histories = histories_of(ranker, recent_of(ranker, [request.user], [request.context.timestamp]))
         encoded.append(
             (user.categorical, user.continuous, context.categorical, context.continuous, [positions], histories)
         )
@@ -109,7 +109,7 @@ def _stages(report: Report, gemm: float, copy: float, repeats: int, calls: int) 
     def transforms(request: Any) -> None:
         _user(content, request)
         _context(content, request)
-        histories_of(ranker, [request.user], [request.context.timestamp])
+        histories_of(ranker, recent_of(ranker, [request.user], [request.context.timestamp]))
 
     def items(ids: list[str]) -> None:
         packed.gather(engine._known(ranker, ids)[0])

@@ -23,7 +23,7 @@ from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.reload import BundleHolder, Loaded
 from cascade.store.artifacts import RankerArtifacts
 from services.ranker import engine, rerank
-from services.ranker.histories import histories_of
+from services.ranker.histories import histories_of, recent_of
 from services.retrieval import engine as retrieval_engine
 
 SEED = 7
@@ -428,7 +428,7 @@ def _encoded(content: synthetic.Shop, ranker: RankerArtifacts, requests: list[An
         user = _encode_users(content, [request])
         context = content.context.encode([request.context.device_type], [request.context.timestamp])
         positions = [content.items.positions(request.item_ids)]
-        histories = histories_of(ranker, [request.user], [request.context.timestamp])
+        histories = histories_of(ranker, recent_of(ranker, [request.user], [request.context.timestamp]))
         encoded.append(
             (user.categorical, user.continuous, context.categorical, context.continuous, positions, histories)
         )

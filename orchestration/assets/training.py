@@ -221,6 +221,9 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     with workspace.making(context) as making:
         user, item, where = _transforms(workspace)
         training = DlrmTraining()
+        # The sum with the towers' score is what is calibrated, below.
+        loop = _budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)
+        alone = replace(training, calibrate=False, loop=loop)
         learned, judged = hold_out(TrainingSet.load(workspace.folder("training_set")), settings.seed)
         items = ItemTable.load(workspace.folder("item_table"))
         model, report = train_dlrm(
@@ -228,7 +231,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             judged,
             items,
             dlrm_config(settings.training_query, user, item, where),
-            replace(training, loop=_budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)),
+            alone,
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
             threads=settings.training_threads,

@@ -25,6 +25,7 @@ from cascade.features.spec import Encoded
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.serving.reload import Loaded
 from cascade.store.artifacts import RankerArtifacts
+from services.ranker.affinities import queries_of
 from services.ranker.histories import Recent, histories_of, recent_of
 
 if TYPE_CHECKING:
@@ -189,8 +190,7 @@ def _offsets(
     affinity = bundle.affinity
     if affinity is None:
         return None
-    features = user if affinity.mode == "static" else user.beside(context)
-    queries = affinity.queries(features.categorical, features.continuous, recent)
+    queries = queries_of(affinity, user, context, recent)
     vectors = np.where(_known("item")[:, None], affinity.vectors[position], affinity.vectors.mean(axis=0))
     offsets: NDArray[np.float32] = np.einsum("sd,sd->s", queries, vectors) * np.float32(affinity.weight)
     return offsets

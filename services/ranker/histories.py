@@ -21,9 +21,7 @@ Recent = tuple[Rows, Rows, NDArray[np.int64]]
 def recent_of(bundle: RankerArtifacts, visitors: Sequence[Visitor], moments: Sequence[int]) -> Recent | None:
     """The visitors' latest interactions as of these moments, newest first; None where neither the network nor its
     affinity reads any."""
-    length = bundle.dlrm.config.history_length
-    if bundle.affinity is not None:
-        length = max(length, bundle.affinity.towers.config.history_length)
+    length = bundle.dlrm.events_read
     return recent_events(visitors, moments, length, bundle.items.positions) if length else None
 
 

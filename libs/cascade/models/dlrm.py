@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -23,12 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade.models import files
-from cascade.models.affinity import Affinity
+from cascade.models.affinity import Affinity, ItemAffinity
 from cascade.models.arrays import Floats, Rows, require_rows, same_length, to_tensor
 from cascade.models.calibration import Calibration
 from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
 from cascade.models.layers import ContentScale, Tables, mlp
 from cascade.models.matches import EventHistories, EventTensors, HistoryMatches, columns_of
+
+if TYPE_CHECKING:
+    from cascade.models.dlrm_split import ItemFeatures
 
 _AFFINITY = "affinity"
 
@@ -264,6 +267,16 @@ class Dlrm(nn.Module):
                 "them"
             )
         return read, torch.from_numpy(np.ascontiguousarray(owner, np.int64)).to(device)
+
+    @property
+    def events_read(self) -> int:
+        """The most events of a visitor that the network or its affinity reads; 0: none."""
+        by_affinity = 0 if self.affinity is None else self.affinity.towers.config.history_length
+        return max(self.config.history_length, by_affinity)
+
+    def affinity_over(self, items: ItemFeatures) -> ItemAffinity | None:
+        """The affinity for a catalog, whose vectors are computed; None where the ranker has none."""
+        return None if self.affinity is None else self.affinity.over(items)
 
     def fingerprint(self) -> str:
         """The sha256 of the weights."""

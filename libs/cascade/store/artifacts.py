@@ -171,7 +171,7 @@ class RankerArtifacts:
     @cached_property
     def affinity(self) -> ItemAffinity | None:
         """The retrieval model's part of the logits over these items; None where the ranker has none."""
-        return None if self.dlrm.affinity is None else self.dlrm.affinity.over(self.items)
+        return self.dlrm.affinity_over(self.items)
 
     @property
     def lineage(self) -> dict[str, str]:

@@ -166,9 +166,8 @@ class Stages:
             context = hide_context(context, self._hidden)
         moments = np.asarray(questions.table.column("timestamp"), np.int64)
         config = ranker.dlrm.config
-        affinity = None if ranker.dlrm.affinity is None else ranker.dlrm.affinity.over(self._items)
-        reads = config.history_length or (affinity is not None and affinity.mode == "session")
-        histories = self._history(questions, np.arange(len(self._items))) if reads else None
+        affinity = ranker.dlrm.affinity_over(self._items)
+        histories = self._history(questions, np.arange(len(self._items))) if ranker.dlrm.events_read else None
         chances = np.empty(items.shape, np.float32)
         for start in range(0, len(items), _RANKED_AT_ONCE):
             part = slice(start, start + _RANKED_AT_ONCE)

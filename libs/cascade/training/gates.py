@@ -298,9 +298,10 @@ def _rank(
     both = np.concatenate([np.maximum(retrieved, 0), scored], axis=1)
     users, where = ranker.user_transform.transform(rows), ranker.context_transform.transform(rows)
     moments = np.asarray(rows.column("timestamp"), np.int64)
-    affinity = None if ranker.dlrm.affinity is None else ranker.dlrm.affinity.over(table)
-    reads = bool(ranker.dlrm.config.history_length) or (affinity is not None and affinity.mode == "session")
-    histories = histories_of_rows(rows, source, table.item_ids) if reads and source is not None else None
+    affinity = ranker.dlrm.affinity_over(table)
+    histories = None
+    if ranker.dlrm.events_read and source is not None:
+        histories = histories_of_rows(rows, source, table.item_ids)
     chances = np.empty(both.shape, np.float32)
     for start in range(0, len(rows), _CHUNK):
         part = both[start : start + _CHUNK]

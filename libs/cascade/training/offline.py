@@ -293,7 +293,8 @@ def train(
     network = replace(dlrm_config(p.query, p.user, p.item, p.context), **parameters.dlrm_network)
     if not parameters.dlrm_epochs:
         training = replace(training, loop=_enough(training.loop, len(p.learned), DLRM_ROWS, DLRM_AT_MOST))
-    dlrm, report = train_dlrm(p.learned, p.judged, p.items, network, training, seed=seed, threads=threads)
+    alone = replace(training, calibrate=False)  # what is calibrated is the sum, below
+    dlrm, report = train_dlrm(p.learned, p.judged, p.items, network, alone, seed=seed, threads=threads)
     reports["dlrm"] = replace(report, calibration=stack(dlrm, towers, p.judged, p.items, training, seed))
     return Trained(retrieval, Ranker(p.user, p.context, p.items, dlrm), towers, reports)
 

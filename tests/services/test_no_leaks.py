@@ -2,12 +2,15 @@
 
 import re
 from importlib import import_module
+from pathlib import Path
 
 import httpx
 import pytest
 
+_HERE = re.escape(str(Path(__file__).parents[2]))
 LEAKS = re.compile(
-    r"Traceback|File \"|\.py\b|/work/|/home/|/tmp/|/usr/|site-packages|AttributeError|State|object at 0x|127\.0\.0\.1|redis://"
+    rf"{_HERE}|"
+    r"Traceback|File \"|\.py\b|/home/|/tmp/|/usr/|site-packages|AttributeError|State|object at 0x|127\.0\.0\.1|redis://"
 )
 USER = {"user_id": "u", "age": None, "gender": None, "top_category": None}
 CONTEXT = {"device_type": "mobile", "timestamp": 1_767_600_000}

@@ -12,6 +12,7 @@ from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
+from cascade.settings import Settings
 from orchestration import plots
 from orchestration.assets.embeddings import VECTORS, image_embeddings, load_vectors, text_embeddings
 from orchestration.assets.features import ROWS, evaluation_rows, training_rows
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
     from cascade.index.build import IndexChoice
     from cascade.training.loop import LoopConfig, TrainingReport
+
+TWO_TOWER_ROWS, DLRM_ROWS = 900_000, 360_000
+"""Rows that a training meets at least, repeats counted: five epochs and two of 180,000 rows, more of fewer. Early
+stopping ends them."""
 
 
 @dg.asset(
@@ -84,7 +89,7 @@ def evaluation_set(
 
 @dg.asset(
     group_name="training",
-    code_version="5",
+    code_version="6",
     deps=[training_set],
     metadata=reads("training_query", "two_tower_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
@@ -107,7 +112,10 @@ def two_tower(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wor
             judged,
             ItemTable.load(workspace.folder("item_table")),
             two_tower_config(settings.training_query, user, item, where),
-            replace(training, loop=_budgeted(training.loop, settings.two_tower_epochs, settings.training_rows_at_most)),
+            replace(
+                training,
+                loop=_budgeted(training.loop, settings, settings.two_tower_epochs, len(learned), TWO_TOWER_ROWS),
+            ),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("two_tower"),
             threads=settings.training_threads,
@@ -203,7 +211,7 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="6",
+    code_version="7",
     deps=[training_set, two_tower],
     metadata=reads("training_query", "dlrm_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
@@ -221,10 +229,9 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     with workspace.making(context) as making:
         user, item, where = _transforms(workspace)
         training = DlrmTraining()
-        # The sum with the towers' score is what is calibrated, below.
-        loop = _budgeted(training.loop, settings.dlrm_epochs, settings.training_rows_at_most)
-        alone = replace(training, calibrate=False, loop=loop)
         learned, judged = hold_out(TrainingSet.load(workspace.folder("training_set")), settings.seed)
+        loop = _budgeted(training.loop, settings, settings.dlrm_epochs, len(learned), DLRM_ROWS)
+        alone = replace(training, calibrate=False, loop=loop)  # what is calibrated is the sum, below
         items = ItemTable.load(workspace.folder("item_table"))
         model, report = train_dlrm(
             learned,
@@ -240,7 +247,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
         )
         if judged is not None:
             towers = TwoTower.load(workspace.folder("two_tower"))
-            report = replace(report, calibration=stack(model, towers, judged, items, training, settings.seed))
+            report = replace(report, calibration=stack(model, towers, learned, judged, items, training, settings.seed))
         model.save(making.folder)
         making.metadata |= {**_summary(report), "history": model.config.history_length}
         if report.calibration is not None:
@@ -274,9 +281,10 @@ def _transforms(workspace: Workspace) -> tuple[UserTransform, ItemTransform, Con
     )
 
 
-def _budgeted(loop: "LoopConfig", epochs: int | None, rows: int | None) -> "LoopConfig":
-    """The library's loop within what the settings allow."""
-    return replace(loop, epochs=loop.epochs if epochs is None else epochs, rows_at_most=rows)
+def _budgeted(loop: "LoopConfig", settings: Settings, epochs: int | None, rows: int, wanted: int) -> "LoopConfig":
+    """The library's loop within what the settings allow, long enough for a small shop where they say nothing."""
+    loop = loop.meeting(rows, wanted) if epochs is None else replace(loop, epochs=epochs)
+    return replace(loop, rows_at_most=settings.training_rows_at_most)
 
 
 def _summary(report: "TrainingReport") -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.features.spec import Encoded
+from cascade.features.spec import Encoded, Floats, Rows
 from cascade.store.artifacts import RankerArtifacts
 from services.ranker.histories import Recent
 
@@ -27,10 +27,10 @@ def affinities_of(
     affinity = bundle.affinity
     if affinity is None:
         return None
-    return affinity.scores(queries_of(affinity, user, context, recent), positions)
+    return affinity.logits(*columns_of(affinity, user, context), recent, positions)
 
 
-def queries_of(affinity: ItemAffinity, user: Encoded, context: Encoded, recent: Recent | None) -> NDArray[np.float32]:
-    """The visitors in the space of the affinity's items, float32 [B, D]."""
+def columns_of(affinity: ItemAffinity, user: Encoded, context: Encoded) -> tuple[Rows, Floats]:
+    """The visitors' columns as far as the affinity reads them: int32 [B, C], float32 [B, F]."""
     features = user if affinity.mode == "static" else user.beside(context)
-    return affinity.queries(features.categorical, features.continuous, recent)
+    return features.categorical, features.continuous

@@ -25,7 +25,7 @@ from cascade.features.spec import Encoded
 from cascade.serving.errors import ModelFault, UnknownItem
 from cascade.serving.reload import Loaded
 from cascade.store.artifacts import RankerArtifacts
-from services.ranker.affinities import queries_of
+from services.ranker.affinities import columns_of
 from services.ranker.histories import Recent, histories_of, recent_of
 
 if TYPE_CHECKING:
@@ -185,15 +185,14 @@ def _of_subsets(bundle: RankerArtifacts, full: _Inputs, empty: _Inputs, position
 def _offsets(
     bundle: RankerArtifacts, user: Encoded, context: Encoded, position: int, recent: Recent | None
 ) -> NDArray[np.float32] | None:
-    """What an affinity adds to the logits [32]: of the item where it is known, else of the catalog's mean vector, which
-    picture and text are a part of."""
+    """What an affinity adds to the logits [32]: of the item where it is known, else of one like the whole catalog, as
+    picture and text are a part of it."""
     affinity = bundle.affinity
     if affinity is None:
         return None
-    queries = queries_of(affinity, user, context, recent)
-    vectors = np.where(_known("item")[:, None], affinity.vectors[position], affinity.vectors.mean(axis=0))
-    offsets: NDArray[np.float32] = np.einsum("sd,sd->s", queries, vectors) * np.float32(affinity.weight)
-    return offsets
+    visitors = *columns_of(affinity, user, context), recent
+    known = np.concatenate(affinity.logits(*visitors, [np.array([position])] * len(user)))
+    return np.where(_known("item"), known, affinity.typical(*visitors))
 
 
 def _known(part: str) -> NDArray[np.bool_]:

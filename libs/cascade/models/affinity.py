@@ -1,8 +1,9 @@
-"""Affinity: what a two-tower model says of a visitor and an item, as a part of a ranker's logit.
+"""Affinity: what others than the network say of a visitor and an item, as a part of a ranker's logit.
 
-Retrieval learns from thousands of negatives at once what goes with what; a ranker learns from a handful, and from more
-features. Their logits are added, the towers' with a weight fitted on rows that neither learned from (stacking, Wolpert
-1992): learned together with the ranker, the towers' confidence on their own training rows would be believed.
+Two-tower models learn from thousands of negatives at once what goes with what, a linear item-to-item model remembers
+single pairs of items; a ranker learns from a handful of negatives, and from more features. Their logits are added, the
+others' with weights fitted on rows that none of them learned from (stacking, Wolpert 1992): learned together with the
+ranker, their confidence on their own training rows would be believed.
 
 A ranker carries towers of its own, as they were when it was trained: the retrieval that serves may be of another day.
 
@@ -26,86 +27,128 @@ from cascade.files import replacing
 from cascade.models.arrays import Floats, Rows
 from cascade.models.errors import ModelFileError
 from cascade.models.history import HistoryArrays
+from cascade.models.item_to_item import ItemToItem
 from cascade.models.query_encoder import QueryEncoder, make_encoder
 from cascade.models.two_tower import Mode, TwoTower
 
 if TYPE_CHECKING:
     from cascade.models.dlrm_split import ItemFeatures
 
-_WEIGHT = "affinity.json"
+Events = tuple[Rows, Rows, NDArray[np.int64]]
+"""What visitors did lately, newest first: positions of items int32 [B, L] (-1 for none), types int32 [B, L], ages int64
+[B, L]. None in their place: nobody did anything yet."""
+
+_WEIGHT, _ITEM_TO_ITEM = "affinity.json", "item_to_item.safetensors"
+_ITEM_ID, _UNKNOWN = 0, np.int32(0)
+"""an item's first column is its id, row 0 of whose table is of ids that are not known"""
 _FEW = 64
 """visitors up to which NumPy is faster than torch"""
 
 
 @dataclass(frozen=True)
 class Affinity:
-    """Both towers, and what their score counts for in the ranker's logit."""
+    """Both towers with what their score counts for in the ranker's logit, and what items say of items.
+
+    item_to_item: its weights are those in the logit; None: there is none
+    refusals: rows of the event types that say no to an item, which is then not among those met
+    """
 
     towers: TwoTower
     weight: float
+    item_to_item: ItemToItem | None = None
+    refusals: tuple[int, ...] = ()
 
     def over(self, items: ItemFeatures) -> ItemAffinity:
         """For a catalog: its vectors are computed once."""
         vectors = self.towers.candidate.predict(items.categorical, items.continuous, items.image, items.text)
-        return ItemAffinity(self.towers, vectors, self.weight)
+        ids = np.ascontiguousarray(items.categorical[:, _ITEM_ID])
+        return ItemAffinity(self, vectors, ids)
 
     def save(self, folder: Path) -> None:
-        """Write towers and weight into `folder`."""
+        """Write the parts into `folder`."""
         self.towers.save(folder)
+        if self.item_to_item is not None:
+            self.item_to_item.save(folder / _ITEM_TO_ITEM)
         with replacing(folder / _WEIGHT) as beside:
-            beside.write_text(json.dumps({"weight": self.weight}) + "\n", encoding="utf-8")
+            said = {"weight": self.weight, "refusals": list(self.refusals)}
+            beside.write_text(json.dumps(said) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Affinity:
         """What `save` wrote. Raises ModelFileError."""
         try:
-            weight = float(json.loads((folder / _WEIGHT).read_text(encoding="utf-8"))["weight"])
+            said = json.loads((folder / _WEIGHT).read_text(encoding="utf-8"))
+            weight, refusals = float(said["weight"]), tuple(map(int, said.get("refusals", ())))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{folder / _WEIGHT} holds no weight ({error}); save the model again") from error
-        return cls(TwoTower.load(folder), weight)
+        links = ItemToItem.load(folder / _ITEM_TO_ITEM) if (folder / _ITEM_TO_ITEM).is_file() else None
+        return cls(TwoTower.load(folder), weight, links, refusals)
 
 
 @dataclass(frozen=True)
 class ItemAffinity:
-    """An affinity over a catalog. vectors: float32 [I, D], the candidate tower's"""
+    """An affinity over a catalog. vectors: float32 [I, D], the candidate tower's; ids: int32 [I], rows of the item ids'
+    table"""
 
-    towers: TwoTower
+    affinity: Affinity
     vectors: Floats
-    weight: float
+    ids: Rows
 
     @property
     def mode(self) -> Mode:
         """What the query tower reads."""
-        return self.towers.config.mode
+        return self.affinity.towers.config.mode
 
     @cached_property
     def _encoder(self) -> QueryEncoder:
-        return make_encoder(self.towers.query, torch.device("cpu"))
+        return make_encoder(self.affinity.towers.query, torch.device("cpu"))
 
-    def queries(
-        self,
-        categorical: Rows,
-        continuous: Floats,
-        events: tuple[Rows, Rows, NDArray[np.int64]] | None,
-    ) -> Floats:
-        """Visitors → float32 [B, D]. The columns are the user's and, but in mode static, the moment's.
+    @cached_property
+    def _typical(self) -> Floats:
+        mean: Floats = self.vectors.mean(axis=0)
+        return mean
 
-        events: positions of items int32 [B, L] (-1 for none), types int32 [B, L], ages int64 [B, L], newest first; for
-            mode session, None: nobody did anything yet
+    def logits(
+        self, categorical: Rows, continuous: Floats, events: Events | None, positions: Sequence[NDArray[np.integer]]
+    ) -> list[Floats]:
+        """What to add to the ranker's logits: float32 [N_b] of each visitor's items.
+
+        categorical, continuous: the user's columns and, but in mode static, the moment's
+        positions: of items, one array a visitor
         """
+        queries = self.queries(categorical, continuous, events) * np.float32(self.affinity.weight)
+        found = [self.vectors[at] @ query for query, at in zip(queries, positions, strict=True)]
+        if self.affinity.item_to_item is not None and events is not None:
+            for said, more in zip(found, self.of_items(events, positions), strict=True):
+                said += more
+        return found
+
+    def typical(self, categorical: Rows, continuous: Floats, events: Events | None) -> Floats:
+        """Likewise of an item of which nothing is known, float32 [B]: the mean of the catalog, which no item met says
+        anything of."""
+        found: Floats = self.queries(categorical, continuous, events) @ self._typical * np.float32(self.affinity.weight)
+        return found
+
+    def of_items(self, events: Events, positions: Sequence[NDArray[np.integer]]) -> list[Floats]:
+        """What the items met say of each visitor's, float32 [N_b]; zeros without such a model."""
+        links = self.affinity.item_to_item
+        if links is None:
+            return [np.zeros(len(at), np.float32) for at in positions]
+        items, types, _ = events
+        ids = np.append(self.ids, _UNKNOWN)  # the last one: of -1
+        met = np.where(np.isin(types, self.affinity.refusals), _UNKNOWN, ids[items])  # [B, L]
+        return [links.scores(mine, self.ids[at]) for mine, at in zip(met, positions, strict=True)]
+
+    def queries(self, categorical: Rows, continuous: Floats, events: Events | None) -> Floats:
+        """Visitors in the space of the towers, float32 [B, D]."""
         if self.mode != "session":
             return self._encoder.predict(categorical, continuous)
-        length = self.towers.config.history_length
+        length = self.affinity.towers.config.history_length
         if events is None:
             none = np.zeros((len(categorical), 0), np.int32)
             events = none, none, none.astype(np.int64)
         items, types, ages = events
         history = HistoryArrays.gather(items[:, :length], types[:, :length], ages[:, :length], self.vectors)
         if len(categorical) > _FEW:
-            return self.towers.query.predict(categorical, continuous, history)
+            return self.affinity.towers.query.predict(categorical, continuous, history)
         return self._encoder.predict(categorical, continuous, history)
-
-    def scores(self, queries: Floats, positions: Sequence[NDArray[np.integer]]) -> list[Floats]:
-        """What to add to the ranker's logits: float32 [N_b] of each visitor's items."""
-        weighed = queries * np.float32(self.weight)
-        return [self.vectors[at] @ query for query, at in zip(weighed, positions, strict=True)]

@@ -1,4 +1,4 @@
-"""The towers' part of a ranker's logits: over rows, and fitted.
+"""What towers and items met add to a ranker's logits: over rows, and fitted.
 
 Shapes: R rows, N items of each, I items of the table, D the dimension of the towers' vectors.
 """
@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from cascade.features.history import Histories
 from cascade.features.item_table import ItemTable
-from cascade.features.spec import Encoded
+from cascade.features.spec import EVENT_TYPE_ROWS, NEGATIVE_EVENT_TYPES, Encoded
 from cascade.features.training_set import TrainingSet
 from cascade.models.affinity import Affinity, ItemAffinity
 from cascade.models.dlrm import Dlrm
+from cascade.models.item_to_item import ItemToItem
 from cascade.models.two_tower import TwoTower
 from cascade.training.calibration import calibrate, logits_of, negatives_of_clicks
 from cascade.training.dlrm_training import DlrmTraining
+from cascade.training.item_to_item import fit, users_items, weighed
 from cascade.training.loop import CalibrationReport
 from cascade.training.query_rows import query_features
 from cascade.training.rows import sample_rows
-from cascade.training.stacking import stacking_weight
+from cascade.training.stacking import stacking_weights
 
 Floats = NDArray[np.float32]
 _AT_ONCE = 512
@@ -44,7 +46,7 @@ def row_affinities(
     timestamp: NDArray[np.int64],
     positions: NDArray[np.integer],
 ) -> Floats:
-    """What the towers add to the logits of rows' items [R, N], float32 [R, N].
+    """What an affinity adds to the logits of rows' items [R, N], float32 [R, N].
 
     histories: of the rows, by positions of the affinity's table; timestamp: int64 [R], the rows' moments
     """
@@ -53,60 +55,81 @@ def row_affinities(
     for start in range(0, len(positions), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         some = features.take(part)
-        length = affinity.towers.config.history_length
+        length = affinity.affinity.towers.config.history_length
         events = None if histories is None else histories.take(part).padded(timestamp[part], length)
-        queries = affinity.queries(some.categorical, some.continuous, events)
-        found[part] = affinity.scores(queries, list(positions[part]))
+        found[part] = affinity.logits(some.categorical, some.continuous, events, list(positions[part]))
     return found
 
 
 def stack(
     model: Dlrm,
     towers: TwoTower,
+    learned: TrainingSet,
     judged: TrainingSet,
     items: ItemTable,
     training: DlrmTraining,
     seed: int,
 ) -> CalibrationReport:
-    """Give a ranker the towers' part of its logit, as far as it helps on rows that neither learned from, and calibrate
-    the sum. The report tells the weight."""
+    """Give a ranker what the towers and the items met add to its logit, as far as each helps on rows that none of them
+    learned from, and calibrate the sum. The report tells what counts for how much.
+
+    learned: what the towers and the ranker learned from; judged: later rows, of other users
+    """
     model.affinity = None
-    plain = Affinity(towers, 1.0)
-    over = plain.over(items)
-    weight = _weight(model, over, judged, items, seed)
-    if weight > 0:
-        model.affinity = replace(plain, weight=weight)
+    alone = Affinity(towers, 1.0, refusals=tuple(EVENT_TYPE_ROWS[name] for name in NEGATIVE_EVENT_TYPES)).over(items)
+    rows, together, scores = _candidates(alone, judged, items, seed)
+    links = fit(users_items(learned, items))
+    said = [_said(link, alone, rows, together) for link in links.values()]
+    [by_towers], by_items = stacking_weights(logits_of(model, rows, items, together), [[scores], said], seed)
+    item_to_item = weighed(list(links.values()), by_items)
+    if by_towers > 0 or item_to_item is not None:
+        model.affinity = replace(alone.affinity, weight=by_towers, item_to_item=item_to_item)
+    weights = {"towers": by_towers, **dict(zip(links, by_items, strict=True))}
     if not training.calibrate:
-        return CalibrationReport("none", 0, {}, 0.0, 0.0, affinity=weight)
+        return CalibrationReport("none", 0, {}, 0.0, 0.0, affinity=weights)
     rows = judged.take(sample_rows(judged, training.validation_rows, seed))
-    together = negatives_of_clicks(rows, items, training.negatives_per_click, seed + 1)
-    scores = row_affinities(over, rows.user, rows.context, rows.histories, rows.timestamp, together)
-    model.calibration, report = calibrate(
-        model, rows, items, training.negatives_per_click, seed + 1, offsets=scores * np.float32(weight)
-    )
-    return replace(report, affinity=weight)
+    offsets = None
+    if model.affinity is not None:
+        drawn = negatives_of_clicks(rows, items, training.negatives_per_click, seed + 1)
+        over = model.affinity.over(items)
+        offsets = row_affinities(over, rows.user, rows.context, rows.histories, rows.timestamp, drawn)
+    model.calibration, report = calibrate(model, rows, items, training.negatives_per_click, seed + 1, offsets=offsets)
+    return replace(report, affinity=weights)
 
 
-def _weight(model: Dlrm, affinity: ItemAffinity, judged: TrainingSet, items: ItemTable, seed: int) -> float:
-    """Fitted on clicks among candidates: the items that the towers score highest of a sample, where the click is one
-    of them, as retrieval gives them to the ranker."""
+def _candidates(
+    towers: ItemAffinity, judged: TrainingSet, items: ItemTable, seed: int
+) -> tuple[TrainingSet, NDArray[np.int64], Floats]:
+    """Clicks among candidates: the items that the towers score highest of a sample, where the click is one of them, as
+    retrieval gives them to the ranker. R rows, their items int64 [R, M], the click first, and the towers' scores.
+
+    Items met are no candidates, and clicks on them no rows: the filter hides them. The towers may put one first, as
+    training left it out.
+    """
     rows = judged.take(sample_rows(judged, _STACKED_ROWS, seed))
     count = min(_SAMPLED, len(items) - 1)
     if count < 1 or not len(rows):
-        return 0.0
+        return rows.take(np.zeros(0, np.int64)), np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32)
     kept = int(np.clip(round(count * CANDIDATES / len(items)), min(count, _FEWEST), _MOST))
     together = negatives_of_clicks(rows, items, count, seed + 2)
-    scores = row_affinities(affinity, rows.user, rows.context, rows.histories, rows.timestamp, together)
-    # The filter hides what was met; the towers may put it first, as training left it out.
-    scores[:, 1:][_met(rows, together[:, 1:])] = -np.inf
+    scores = row_affinities(towers, rows.user, rows.context, rows.histories, rows.timestamp, together)
+    scores[_met(rows, together)] = -np.inf
     best = np.argsort(-scores[:, 1:], axis=1, kind="stable")[:, : kept - 1] + 1  # [R, kept − 1]
     found = (scores[:, 1:] > scores[:, :1]).sum(axis=1) < kept
     chosen = np.concatenate([np.zeros((len(rows), 1), np.int64), best], axis=1)[found]
     rows, together, scores = rows.take(np.flatnonzero(found)), together[found], scores[found]
     together, scores = (np.take_along_axis(part, chosen, axis=1) for part in (together, scores))
     enough = np.isfinite(scores).all(axis=1)
-    rows, together, scores = rows.take(np.flatnonzero(enough)), together[enough], scores[enough]
-    return stacking_weight(logits_of(model, rows, items, together), scores, seed)
+    return rows.take(np.flatnonzero(enough)), together[enough], scores[enough]
+
+
+def _said(links: ItemToItem, towers: ItemAffinity, rows: TrainingSet, positions: NDArray[np.int64]) -> Floats:
+    """What an item-to-item model says of rows' items [R, M], float32 [R, M], of as many events as the towers read."""
+    length = towers.affinity.towers.config.history_length
+    if rows.histories is None or not length or not len(rows):
+        return np.zeros(positions.shape, np.float32)
+    over = replace(towers, affinity=replace(towers.affinity, item_to_item=links))
+    return np.stack(over.of_items(rows.histories.padded(rows.timestamp, length), list(positions)))
 
 
 def _met(rows: TrainingSet, positions: NDArray[np.int64]) -> NDArray[np.bool_]:

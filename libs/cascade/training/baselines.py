@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cascade.features.item_table import UNKNOWN, ItemTable
 from cascade.features.spec import NEGATIVE_EVENT_TYPES
 from cascade.training.errors import TrainingInputError
+from cascade.training.item_to_item import ease
 
 Positions = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -143,19 +144,11 @@ class ItemKnn:
 
 
 class Ease:
-    """A linear model of every item by all others, in closed form (Steck 2019).
-
-    With P = (XᵀX + λI)⁻¹ the weights are −P / diag(P), the diagonal 0.
-    """
+    """A linear model of every item by all others, in closed form (Steck 2019)."""
 
     def __init__(self, met: Met, regularisation: float = 250.0) -> None:
         self._popularity = Popularity(met)
-        # float32: the diagonal is at least λ, so the matrix is far from singular for what a ranking needs.
-        gram = np.asarray((met.matrix.T @ met.matrix).todense(), np.float32)  # [I, I]
-        gram[np.diag_indices(met.items)] += regularisation
-        inverse = np.linalg.inv(gram)
-        self._weights = inverse / -np.diag(inverse)
-        np.fill_diagonal(self._weights, 0.0)
+        self._weights = ease(met.matrix, regularisation)  # [I, I]
 
     def scores(self, users: Positions, history: Any) -> Floats:
         """The user's items times the weights, float32 [R, I]."""

@@ -11,9 +11,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -37,12 +37,16 @@ class CalibrationReport:
     losses: dict[str, float]
     error_before: float
     error_after: float
-    affinity: float = 0.0
-    """the weight of the towers' score beside the ranker's logit"""
+    affinity: dict[str, float] = field(default_factory=dict)
+    """the weights of others' scores beside the ranker's logit, by name; 0: left out"""
 
 
 Progress = Callable[[int, int, float], None]
 """Called with the steps done, the steps in all, and the latest loss."""
+
+MOST_EPOCHS = 30
+PATIENCE = 2
+"""of trainings of many passes: a single epoch without progress may be chance"""
 
 _SHUFFLE, _STEP = 0, 1  # separate streams of the same seed
 _CURVE_POINTS = 200
@@ -111,6 +115,13 @@ class LoopConfig:
         if self.rows_at_most is not None:
             total = min(total, max(1, round(self.rows_at_most / rows * per_epoch)))
         return per_epoch, total
+
+    def meeting(self, rows: int, wanted: int) -> Self:
+        """With as many epochs over a set of this many rows as bring the rows met, repeats counted, to what is wanted:
+        at least as many as now, at most MOST_EPOCHS."""
+        epochs = max(self.epochs, min(MOST_EPOCHS, round(wanted / max(1, rows))))
+        patience = self.patience if epochs == self.epochs or self.patience is None else max(PATIENCE, self.patience)
+        return replace(self, epochs=epochs, patience=patience)
 
 
 @dataclass

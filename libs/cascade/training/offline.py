@@ -56,9 +56,6 @@ TWO_TOWER_ROWS, DLRM_ROWS = 3_000_000, 1_000_000
 """Rows that a training meets, repeats counted, where the data is small: the more passes. Early stopping ends them."""
 TWO_TOWER_AT_MOST, DLRM_AT_MOST = 3_000_000, 2_000_000
 """And where it is large: about five and two minutes of processor time."""
-MOST_EPOCHS = 30
-PATIENCE = 2
-"""Of trainings of many passes: a single epoch without progress may be chance."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +292,7 @@ def train(
         training = replace(training, loop=_enough(training.loop, len(p.learned), DLRM_ROWS, DLRM_AT_MOST))
     alone = replace(training, calibrate=False)  # what is calibrated is the sum, below
     dlrm, report = train_dlrm(p.learned, p.judged, p.items, network, alone, seed=seed, threads=threads)
-    reports["dlrm"] = replace(report, calibration=stack(dlrm, towers, p.judged, p.items, training, seed))
+    reports["dlrm"] = replace(report, calibration=stack(dlrm, towers, p.learned, p.judged, p.items, training, seed))
     return Trained(retrieval, Ranker(p.user, p.context, p.items, dlrm), towers, reports)
 
 
@@ -320,11 +317,9 @@ def retrieval_of(prepared: Prepared, towers: TwoTower, seed: int) -> Retrieval:
 
 
 def _enough(loop: LoopConfig, rows: int, wanted: int, at_most: int) -> LoopConfig:
-    """The loop with as many epochs as bring the rows met to what is wanted, never fewer than its own, and an end at
-    `at_most` rows where it has none."""
-    epochs = min(MOST_EPOCHS, max(loop.epochs, round(wanted / max(1, rows))))
-    patience = loop.patience if epochs == loop.epochs or loop.patience is None else max(PATIENCE, loop.patience)
-    return replace(loop, epochs=epochs, patience=patience, rows_at_most=loop.rows_at_most or at_most)
+    """The loop with as many epochs as bring the rows met to what is wanted, and an end at `at_most` rows where it has
+    none."""
+    return replace(loop.meeting(rows, wanted), rows_at_most=loop.rows_at_most or at_most)
 
 
 def _later(table: pa.Table, share: float) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from cascade.api.ranker import RankRequest
 from cascade.features.spec import EVENT_TYPES
 from cascade.models.affinity import Affinity
 from cascade.models.history import HistoryArrays
+from cascade.models.item_to_item import ItemToItem
 from cascade.models.two_tower import Mode, TwoTower, TwoTowerConfig
 from cascade.serving.reload import Loaded
 from cascade.store.artifacts import RankerArtifacts
@@ -23,7 +24,7 @@ from services.ranker.explain import attribute
 
 AT = 1_767_600_000
 IDS = [f"i{n}" for n in range(20)]
-RECENT = [f"{AT - 5}|click|i4", f"{AT - 9}|view|gone", f"{AT - 60}|purchase|i5"]
+RECENT = [f"{AT - 5}|click|i4", f"{AT - 9}|view|gone", f"{AT - 60}|purchase|i5", f"{AT - 90}|not_interested|i6"]
 WEIGHT = 0.7
 
 
@@ -41,7 +42,10 @@ def with_affinity(bundle: RankerArtifacts, mode: Mode) -> RankerArtifacts:
     with torch.no_grad():
         for parameter in towers.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
-    bundle.dlrm.affinity = Affinity(towers, WEIGHT)
+    weights = np.random.default_rng(4).normal(size=(sizes.item_cardinalities[0],) * 2).astype(np.float32)
+    weights[0], weights[:, 0] = 0, 0
+    links = ItemToItem(weights).rounded() if mode == "session" else None
+    bundle.dlrm.affinity = Affinity(towers, WEIGHT, links, (EVENT_TYPES.index("not_interested") + 1,))
     return bundle
 
 
@@ -50,8 +54,8 @@ def request(recent: list[str], user_id: str = "u7") -> RankRequest:
     return RankRequest(user=user, context=Context(device_type="mobile", timestamp=AT), item_ids=IDS)
 
 
-def towers_say(bundle: RankerArtifacts) -> np.ndarray:
-    """The score of u7 and each item by torch, float32 [20], without the ranker's code around it."""
+def others_say(bundle: RankerArtifacts) -> np.ndarray:
+    """What is added for u7 and each item, by torch, float32 [20], without the ranker's code around it."""
     affinity = bundle.dlrm.affinity
     assert affinity is not None
     user = bundle.user_transform.encode(["u7"], [30], ["F"], [None])
@@ -63,13 +67,17 @@ def towers_say(bundle: RankerArtifacts) -> np.ndarray:
     if affinity.towers.config.mode == "session":
         kind = {name: n for n, name in enumerate(EVENT_TYPES, start=1)}
         history = HistoryArrays.gather(
-            np.array([[4, -1, 5]], np.int32),
-            np.array([[kind["click"], kind["view"], kind["purchase"]]], np.int32),
-            np.array([[5, 9, 60]]),
+            np.array([[4, -1, 5, 6]], np.int32),
+            np.array([[kind["click"], kind["view"], kind["purchase"], kind["not_interested"]]], np.int32),
+            np.array([[5, 9, 60, 90]]),
             vectors,
         )
     query = affinity.towers.query.predict(both.categorical, both.continuous, history)[0]
-    return vectors[items.positions(IDS)] @ query
+    found = WEIGHT * (vectors[items.positions(IDS)] @ query)
+    if affinity.item_to_item is not None:
+        row = items.categorical[:, 0]  # what was refused says nothing
+        found += affinity.item_to_item.weights[np.ix_(row[[4, 5]], row[items.positions(IDS)])].sum(axis=0)
+    return np.asarray(found)
 
 
 @pytest.mark.parametrize("mode", ["static", "context", "session"])
@@ -83,7 +91,7 @@ def test_the_logit_is_the_sum_of_both(
     for served in (replace(one), replace(one, precompute_bytes=0)):
         [both, other] = score(served, [request(RECENT), request([])])
         logit = np.log(alone.probabilities) - np.log1p(-alone.probabilities)
-        by_hand = 1 / (1 + np.exp(-(logit + WEIGHT * towers_say(one))))
+        by_hand = 1 / (1 + np.exp(-(logit + others_say(one))))
         np.testing.assert_allclose(both.probabilities, by_hand, atol=2e-5)
         moved = np.abs(other.probabilities - both.probabilities).max() > 1e-5
         assert moved == (mode == "session" or reads)

@@ -80,7 +80,9 @@ class Settings(BaseSettings):
         description="what retrieval's query tower reads: `static` the user's features; `context` also device, hour and "
         "weekday; `session` also the user's latest 50 interactions, which the ranker reads then too",
     )
-    two_tower_epochs: int | None = Field(None, ge=1, description="most epochs of the two towers; none: likewise")
+    two_tower_epochs: int | None = Field(
+        None, ge=1, description="most epochs of the two towers; none: more the smaller the shop"
+    )
     dlrm_epochs: int | None = Field(None, ge=1, description="most epochs of the ranker; none: likewise")
     training_rows_at_most: int | None = Field(
         8_000_000,

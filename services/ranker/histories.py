@@ -26,9 +26,11 @@ def recent_of(bundle: RankerArtifacts, visitors: Sequence[Visitor], moments: Seq
 
 
 def histories_of(bundle: RankerArtifacts, recent: Recent | None) -> EventHistories | None:
-    """The same as the network reads it; None where it reads none."""
-    if recent is None or not bundle.dlrm.config.history_length:
+    """As much of it as the network reads; None where it reads none."""
+    length = bundle.dlrm.config.history_length
+    if recent is None or not length:
         return None
     from cascade.models.matches import EventHistories
 
-    return EventHistories.gather(*recent, categorical=bundle.items.categorical)
+    items, types, ages = (part[:, :length] for part in recent)
+    return EventHistories.gather(items, types, ages, categorical=bundle.items.categorical)

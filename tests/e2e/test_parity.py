@@ -13,7 +13,7 @@ import pytest
 
 from cascade.api.common import UserFeatures
 from cascade.features.item_table import ItemTable
-from cascade.features.spec import EVENT_TYPES, HISTORY_LENGTH
+from cascade.features.spec import EVENT_TYPES, HISTORY_LENGTH, RECENT_LENGTH
 from cascade.features.training_set import TrainingSet
 from cascade.models.dlrm import Dlrm
 from cascade.models.matches import EventHistories
@@ -50,7 +50,7 @@ def recent_of(row: int, encoded: TrainingSet, item_ids: list[str]) -> list[str]:
     """The row's history as Redis keeps it and a request carries it, newest first."""
     histories = encoded.histories
     assert histories is not None
-    events = range(int(histories.history_end[row]) - 1, int(histories.history_start[row]) - 1, -1)[:HISTORY_LENGTH]
+    events = range(int(histories.history_end[row]) - 1, int(histories.history_start[row]) - 1, -1)[:RECENT_LENGTH]
     return [
         f"{histories.event_timestamp[n]}|{EVENT_TYPES[histories.event_type[n] - 1]}|{item_ids[histories.event_item[n]]}"
         for n in events

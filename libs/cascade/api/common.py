@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 MAX_ID_LENGTH = 128
 MAX_CANDIDATES = 1000
 MAX_K = 100
-MAX_RECENT = 50
+MAX_RECENT = 200
 MAX_TIMESTAMP_S = 4_102_444_800  # 2100-01-01
 
 ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"

@@ -7,7 +7,7 @@ import datetime as dt
 import pyarrow as pa
 
 from cascade.features.source import InteractionSource, QueryLimits, session
-from cascade.features.spec import HISTORY_LENGTH
+from cascade.features.spec import RECENT_LENGTH
 
 SCHEMA = pa.schema([("user_id", pa.string()), ("entries", pa.list_(pa.string()))])
 _DAY_S = 86_400
@@ -18,7 +18,7 @@ def recent_interactions(
     at: int,
     days: int,
     *,
-    length: int = HISTORY_LENGTH,
+    length: int = RECENT_LENGTH,
     limits: QueryLimits | None = None,
 ) -> pa.Table:
     """Each user's latest interactions in [at - days, at): user_id, entries `timestamp|event_type|item_id`.

@@ -41,7 +41,9 @@ EVENT_TYPE_ROWS = {name: row for row, name in enumerate(EVENT_TYPES, start=1)}
 """Event type → row of the history's embedding table; a type of a shop's own is out-of-vocabulary."""
 
 HISTORY_LENGTH = 50
-"""How many of a user's latest interactions the query tower may read; the online store keeps as many."""
+"""How many of a user's latest interactions networks may read."""
+RECENT_LENGTH = 200
+"""How many the online store keeps: items met vote in the ranker, and a vote costs less than a network's token."""
 
 Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]

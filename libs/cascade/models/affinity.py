@@ -51,12 +51,19 @@ class Affinity:
 
     item_to_item: its weights are those in the logit; None: there is none
     refusals: rows of the event types that say no to an item, which is then not among those met
+    votes: of how many of a visitor's latest events the items vote
     """
 
     towers: TwoTower
     weight: float
     item_to_item: ItemToItem | None = None
     refusals: tuple[int, ...] = ()
+    votes: int = 0
+
+    @property
+    def events_read(self) -> int:
+        """The most events of a visitor that any part reads."""
+        return max(self.towers.config.history_length, self.votes if self.item_to_item is not None else 0)
 
     def over(self, items: ItemFeatures) -> ItemAffinity:
         """For a catalog: its vectors are computed once."""
@@ -70,7 +77,7 @@ class Affinity:
         if self.item_to_item is not None:
             self.item_to_item.save(folder / _ITEM_TO_ITEM)
         with replacing(folder / _WEIGHT) as beside:
-            said = {"weight": self.weight, "refusals": list(self.refusals)}
+            said = {"weight": self.weight, "refusals": list(self.refusals), "votes": self.votes}
             beside.write_text(json.dumps(said) + "\n", encoding="utf-8")
 
     @classmethod
@@ -78,11 +85,12 @@ class Affinity:
         """What `save` wrote. Raises ModelFileError."""
         try:
             said = json.loads((folder / _WEIGHT).read_text(encoding="utf-8"))
-            weight, refusals = float(said["weight"]), tuple(map(int, said.get("refusals", ())))
+            weight = float(said["weight"])
+            refusals, votes = tuple(map(int, said.get("refusals", ()))), int(said.get("votes", 0))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{folder / _WEIGHT} holds no weight ({error}); save the model again") from error
         links = ItemToItem.load(folder / _ITEM_TO_ITEM) if (folder / _ITEM_TO_ITEM).is_file() else None
-        return cls(TwoTower.load(folder), weight, links, refusals)
+        return cls(TwoTower.load(folder), weight, links, refusals, votes)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ class ItemAffinity:
         links = self.affinity.item_to_item
         if links is None:
             return [np.zeros(len(at), np.float32) for at in positions]
-        items, types, _ = events
+        items, types = (part[:, : self.affinity.votes] for part in events[:2])
         ids = np.append(self.ids, _UNKNOWN)  # the last one: of -1
         met = np.where(np.isin(types, self.affinity.refusals), _UNKNOWN, ids[items])  # [B, L]
         return [links.scores(mine, self.ids[at]) for mine, at in zip(met, positions, strict=True)]

@@ -271,7 +271,7 @@ class Dlrm(nn.Module):
     @property
     def events_read(self) -> int:
         """The most events of a visitor that the network or its affinity reads; 0: none."""
-        by_affinity = 0 if self.affinity is None else self.affinity.towers.config.history_length
+        by_affinity = 0 if self.affinity is None else self.affinity.events_read
         return max(self.config.history_length, by_affinity)
 
     def affinity_over(self, items: ItemFeatures) -> ItemAffinity | None:

@@ -56,14 +56,18 @@ def activity_of(
 
     recent: RecentItem, or its `parts`
 
-    At most RECENT_MAX events of a user are kept: who does more than that within 24 hours is described by the last
-    RECENT_MAX, where training would count them all.
+    The last READ events of a user are read: who does more than that within 24 hours is described by these, where
+    training would count them all.
     """
     events = [(category_of(item_id), timestamp, event_type) for timestamp, event_type, item_id in recent]
     if not events:
         return None
     newest = max(timestamp for _, timestamp, _ in events)
     return Activity(top_category_of(events, newest + 1, weights), newest)
+
+
+READ = 50
+"""Latest events of a user that his activity is told by: each event costs reading them."""
 
 
 class FeastActivity:
@@ -165,7 +169,7 @@ class FeastActivity:
         """The recent items of each user as they are stored."""
         with redis.pipeline(transaction=False) as step:
             for user_id in user_ids:
-                step.lrange(keys.recent(user_id), 0, keys.RECENT_MAX - 1)
+                step.lrange(keys.recent(user_id), 0, READ - 1)
             return dict(zip(user_ids, step.execute(), strict=True))
 
     def _activities(self, recent: Mapping[str, list[bytes]], category_of: CategoryOf) -> dict[str, Activity]:

@@ -33,7 +33,7 @@ DAY_S = 24 * 3600
 SEEN_TTL_S = 7 * DAY_S
 """Default seconds for which an item a user met stays hidden."""
 
-RECENT_MAX = 50
+RECENT_MAX = 200
 """Recent items kept for each user."""
 
 CLICKED_TTL_S = 6 * 3600

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cascade.features.history import Histories
 from cascade.features.item_table import ItemTable
-from cascade.features.spec import EVENT_TYPE_ROWS, NEGATIVE_EVENT_TYPES, Encoded
+from cascade.features.spec import EVENT_TYPE_ROWS, NEGATIVE_EVENT_TYPES, RECENT_LENGTH, Encoded
 from cascade.features.training_set import TrainingSet
 from cascade.models.affinity import Affinity, ItemAffinity
 from cascade.models.dlrm import Dlrm
@@ -51,11 +51,10 @@ def row_affinities(
     histories: of the rows, by positions of the affinity's table; timestamp: int64 [R], the rows' moments
     """
     features = query_features(affinity.mode, user, context)
-    found = np.empty(positions.shape, np.float32)
+    found, length = np.empty(positions.shape, np.float32), affinity.affinity.events_read
     for start in range(0, len(positions), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         some = features.take(part)
-        length = affinity.affinity.towers.config.history_length
         events = None if histories is None else histories.take(part).padded(timestamp[part], length)
         found[part] = affinity.logits(some.categorical, some.continuous, events, list(positions[part]))
     return found
@@ -76,7 +75,8 @@ def stack(
     learned: what the towers and the ranker learned from; judged: later rows, of other users
     """
     model.affinity = None
-    alone = Affinity(towers, 1.0, refusals=tuple(EVENT_TYPE_ROWS[name] for name in NEGATIVE_EVENT_TYPES)).over(items)
+    refusals = tuple(EVENT_TYPE_ROWS[name] for name in NEGATIVE_EVENT_TYPES)
+    alone = Affinity(towers, 1.0, refusals=refusals, votes=RECENT_LENGTH).over(items)
     rows, together, scores = _candidates(alone, judged, items, seed)
     links = fit(users_items(learned, items))
     said = [_said(link, alone, rows, together) for link in links.values()]
@@ -124,12 +124,11 @@ def _candidates(
 
 
 def _said(links: ItemToItem, towers: ItemAffinity, rows: TrainingSet, positions: NDArray[np.int64]) -> Floats:
-    """What an item-to-item model says of rows' items [R, M], float32 [R, M], of as many events as the towers read."""
-    length = towers.affinity.towers.config.history_length
-    if rows.histories is None or not length or not len(rows):
+    """What an item-to-item model says of rows' items [R, M], float32 [R, M]."""
+    if rows.histories is None or not len(rows):
         return np.zeros(positions.shape, np.float32)
     over = replace(towers, affinity=replace(towers.affinity, item_to_item=links))
-    return np.stack(over.of_items(rows.histories.padded(rows.timestamp, length), list(positions)))
+    return np.stack(over.of_items(rows.histories.padded(rows.timestamp, towers.affinity.votes), list(positions)))
 
 
 def _met(rows: TrainingSet, positions: NDArray[np.int64]) -> NDArray[np.bool_]:

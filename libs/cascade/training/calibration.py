@@ -33,6 +33,8 @@ LEVELS = 200
 """at most so many groups of rows that isotonic regression sees, each of as many"""
 FEWEST_CLICKS = 200
 """with fewer held out, nothing is fitted"""
+_LOG_SCALE_AND_SHIFT = [(-6, 3), (-10, 10)]
+"""bounds: others' scores may make a logit twenty times as large as it was (`stacking.MOST`)"""
 _CHUNK = 2048
 
 
@@ -110,7 +112,7 @@ def fit_temperature(logits: Doubles) -> Calibration:
         value = np.mean(np.logaddexp(0, calibrated) - labels * calibrated)
         return float(value), np.array([np.mean(residual * flat) * scale, np.mean(residual)])
 
-    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-3, 3), (-10, 10)])
+    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=_LOG_SCALE_AND_SHIFT)
     return Calibration.temperature(float(np.exp(found.x[0])), float(found.x[1]))
 
 

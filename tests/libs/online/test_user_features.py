@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cascade.api.common import MAX_RECENT
-from cascade.features.spec import HISTORY_LENGTH
+from cascade.features.spec import RECENT_LENGTH
 from cascade.online import keys
 from cascade.online.connection import connect
 from cascade.online.errors import FeatureStoreNotReady, OnlineStoreDown
@@ -63,7 +63,7 @@ async def test_an_interaction_is_read_by_the_next_request(redis_url: str, feast_
             found = await features.get("new")
             assert found is not None
             assert found.recent[0] == f"{100 + n}|click|i|{n}"
-        assert len(found.recent) == keys.RECENT_MAX == HISTORY_LENGTH == MAX_RECENT
+        assert len(found.recent) == keys.RECENT_MAX == RECENT_LENGTH == MAX_RECENT
         assert (found.age, found.gender, found.top_category) == (None, None, None)
     finally:
         await features.close()

@@ -45,7 +45,7 @@ def with_affinity(bundle: RankerArtifacts, mode: Mode) -> RankerArtifacts:
     weights = np.random.default_rng(4).normal(size=(sizes.item_cardinalities[0],) * 2).astype(np.float32)
     weights[0], weights[:, 0] = 0, 0
     links = ItemToItem(weights).rounded() if mode == "session" else None
-    bundle.dlrm.affinity = Affinity(towers, WEIGHT, links, (EVENT_TYPES.index("not_interested") + 1,))
+    bundle.dlrm.affinity = Affinity(towers, WEIGHT, links, (EVENT_TYPES.index("not_interested") + 1,), votes=3)
     return bundle
 
 

@@ -32,5 +32,6 @@ def histories_of(bundle: RankerArtifacts, recent: Recent | None) -> EventHistori
         return None
     from cascade.models.matches import EventHistories
 
-    items, types, ages = (part[:, :length] for part in recent)
-    return EventHistories.gather(items, types, ages, categorical=bundle.items.categorical)
+    items, types, ages = recent
+    read = items[:, :length], types[:, :length], ages[:, :length]
+    return EventHistories.gather(*read, categorical=bundle.items.categorical)

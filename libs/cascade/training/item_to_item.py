@@ -71,7 +71,9 @@ def weighed(models: list[ItemToItem], weights: list[float]) -> ItemToItem | None
         return None
     if len(parts) > 1 and any(model.neighbours is not None for model, _ in parts):
         raise ValueError("models of neighbours cannot be added up; weigh one")
-    total = sum(model.weights * np.float32(weight) for model, weight in parts)
+    total = np.zeros_like(parts[0][0].weights)
+    for model, weight in parts:
+        total += np.float32(weight) * model.weights
     return ItemToItem(total, parts[0][0].neighbours).rounded()
 
 
@@ -81,7 +83,7 @@ def ease(met: Any, regularisation: float = REGULARISATION) -> Floats:
     gram = np.asarray((met.T @ met).todense(), np.float32)
     gram[np.diag_indices(len(gram))] += regularisation
     inverse = np.linalg.inv(gram)
-    weights: Floats = inverse / -np.diag(inverse)
+    weights: Floats = (inverse / -np.diag(inverse)).astype(np.float32, copy=False)
     np.fill_diagonal(weights, 0.0)
     return weights
 

@@ -89,4 +89,5 @@ def _losses(parts: Sequence[Doubles], factors: Doubles) -> Doubles:
 
 
 def _sum(parts: Sequence[Doubles], factors: Doubles) -> Doubles:
-    return np.sum([factor * part for factor, part in zip(factors, parts, strict=True)], axis=0)
+    total: Doubles = np.sum([factor * part for factor, part in zip(factors, parts, strict=True)], axis=0)
+    return total

@@ -81,7 +81,7 @@ def ranker_auc_above_chance(workspace: dg.ResourceParam[Workspace]) -> dg.AssetC
 
 @dg.asset_check(asset=feature_drift)
 def serving_is_like_training(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
-    """No feature or score of what serves has a stability index above 0.25, and there were lists enough to tell."""
+    """No feature or score of what serves has a stability index above 0.25, and there were visitors enough to tell."""
     report = read_drift(workspace)
     return dg.AssetCheckResult(
         passed=report.passed,
@@ -91,7 +91,7 @@ def serving_is_like_training(workspace: dg.ResourceParam[Workspace]) -> dg.Asset
             "drifted": [f"{one.model} {one.feature}" for one in report.of("drifted")],
             "to_watch": [f"{one.model} {one.feature}" for one in report.of("watch")],
             "too_few": [f"{one.model} {one.feature}" for one in report.of("too few")],
-            "least_lists": report.min_lists,
+            "least_visitors": report.min_visitors,
             **shown(report),
         },
     )

@@ -103,7 +103,7 @@ def gates(names: Sequence[str], worse_by: Sequence[float], tolerances: Sequence[
 
 
 def stability(drifts: Sequence[Drift]) -> Markdown:
-    """A bar for each feature's stability index, with both thresholds; pale where there were too few lists to judge."""
+    """A bar for each feature's stability index, with both thresholds; pale where visitors were too few to judge."""
     figure = Figure(figsize=(5, 0.2 * len(drifts) + 0.8))
     axes = figure.subplots()
     colours = {"drifted": "#b23b3b", "watch": "#c98f2b", "stable": "#3b6ea8", "too few": "#c8ccd2"}
@@ -112,7 +112,7 @@ def stability(drifts: Sequence[Drift]) -> Markdown:
     axes.set_yticks(range(len(ordered)), [f"{one.model} {one.feature}" for one in ordered])
     for threshold in (WATCH, DRIFTED):
         axes.axvline(threshold, color="#b23b3b", linewidth=0.8, linestyle="--")
-    title = "population stability index (pale: too few lists)"
+    title = "population stability index (pale: too few visitors)"
     axes.set_title(title)
     return markdown(figure, title)
 

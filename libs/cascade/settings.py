@@ -123,10 +123,10 @@ class Settings(BaseSettings):
 
     # Drift: what is served against what was trained on
     drift_hours: int = Field(1, ge=1, le=24, description="whole hours that the hourly look at drift goes back over")
-    drift_min_lists: int = Field(
+    drift_min_visitors: int = Field(
         500,
         ge=1,
-        description="lists of a window below which a feature is not judged: fewer drift by chance alone",
+        description="visitors of a window below which a feature is not judged: fewer drift by chance alone",
     )
 
     # Canary: how a new model is led from few users to all

@@ -32,7 +32,7 @@ class DriftWindow(dg.Config):
     group_name="online",
     code_version="1",
     deps=[retrieval_bundle, ranker_bundle],
-    metadata=reads("drift_hours", "drift_min_lists", "redis_url", "model_store"),
+    metadata=reads("drift_hours", "drift_min_visitors", "redis_url", "model_store"),
     kinds={"numpy", "redis"},
 )
 def feature_drift(
@@ -52,7 +52,7 @@ def feature_drift(
             "summary": report.summary,
             "from": start.isoformat(),
             "until": end.isoformat(),
-            "dagster/row_count": max(report.lists.values(), default=0),
+            "dagster/row_count": max(report.visitors.values(), default=0),
             "highest_psi": max((one.psi or 0.0 for one in report.drifts if one.judged), default=0.0),
             "features": dg.MetadataValue.md(_table(report)),
             **shown(report),
@@ -96,12 +96,12 @@ def look(workspace: Workspace, start: int, end: int) -> DriftReport:
             notes.append(f"{model} {bundle.version} has no reference: it was made before there were any")
             continue
         observed, counts[model] = _observed(workspace, model, bundle.version, lists)
-        drifts += judge(model, reference, observed, workspace.settings.drift_min_lists)
-    return DriftReport(start, end, workspace.settings.drift_min_lists, tuple(drifts), versions, counts, tuple(notes))
+        drifts += judge(model, reference, observed, workspace.settings.drift_min_visitors)
+    return DriftReport(start, end, workspace.settings.drift_min_visitors, tuple(drifts), versions, counts, tuple(notes))
 
 
 def _observed(workspace: Workspace, model: str, version: str, lists: ShownLists) -> tuple[dict[str, Observed], int]:
-    """What a version served, by feature, and how many lists."""
+    """What a version served, by feature, and to how many visitors."""
     from cascade.training.drift import lists_of, ranker_served, retrieval_served
 
     mine = lists_of(lists, model, version)
@@ -125,11 +125,11 @@ def shown(report: DriftReport) -> dict[str, dg.MarkdownMetadataValue]:
 
 def _table(report: DriftReport) -> str:
     lines = [
-        "| model | feature | PSI | chance alone | lists | reference | |",
+        "| model | feature | PSI | chance alone | visitors | reference | |",
         "| --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for one in report.drifts:
         psi, chance = ("" if value is None else f"{value:.3f}" for value in (one.psi, one.chance))
         held = f"{one.reference:,.0f}" + ("" if one.same_hours else " (all hours)")
-        lines.append(f"| {one.model} | {one.feature} | {psi} | {chance} | {one.lists:,} | {held} | {one.state} |")
+        lines.append(f"| {one.model} | {one.feature} | {psi} | {chance} | {one.visitors:,} | {held} | {one.state} |")
     return "\n".join([*lines, ""])

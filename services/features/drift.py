@@ -44,10 +44,10 @@ class DriftGauges:
             return
         self._told = report
         telemetry = self._telemetry
-        for gauge in (telemetry.psi, telemetry.psi_judged, telemetry.psi_lists):
+        for gauge in (telemetry.psi, telemetry.psi_judged, telemetry.psi_visitors):
             gauge.clear()
         for one in report.drifts:
-            telemetry.psi_lists.labels(one.model, one.feature).set(one.lists)
+            telemetry.psi_visitors.labels(one.model, one.feature).set(one.visitors)
             telemetry.psi_judged.labels(one.model, one.feature).set(one.judged)
             if one.psi is not None:
                 telemetry.psi.labels(one.model, one.feature).set(one.psi)

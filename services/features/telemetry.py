@@ -63,10 +63,12 @@ class Telemetry:
             by_feature, registry=registry,
         )  # fmt: skip
         self.psi_judged = Gauge(
-            "cascade_feature_psi_judged", "1 where there were lists enough to judge the index, else 0",
+            "cascade_feature_psi_judged", "1 where there were visitors enough to judge the index, else 0",
             by_feature, registry=registry,
         )  # fmt: skip
-        self.psi_lists = Gauge("cascade_feature_psi_lists", "Lists that the index is of", by_feature, registry=registry)
+        self.psi_visitors = Gauge(
+            "cascade_feature_psi_visitors", "Visitors that the index is of", by_feature, registry=registry
+        )
         self.drift_end = Gauge(
             "cascade_drift_window_end_seconds", "End of the latest window, seconds since 1970; 0 before the first",
             registry=registry,

@@ -47,6 +47,7 @@ from services.gateway.tracks import ALL_STABLE, Assigned, Tracks
 Answer = TypeVar("Answer")
 
 _LAST: Stage = "ranker"
+_HOUR_S = 3600
 CERTAIN = 1.0
 """Propensity of an item that no chance put where it is."""
 
@@ -144,7 +145,7 @@ class Recommender:
         """
         tracks: the canaries that run; none: everything is stable's
         guard: the circuit breakers of the stages; none: some of its own
-        served_share: of the lists that are logged with the user's features, as the models were served with them
+        served_share: of the visitors whose lists are logged with their features, as the models were served with them
         """
         self._ports = ports
         self._popular = popular
@@ -335,14 +336,17 @@ def _impression(
             "versions": {stage: answered.version for stage, answered in trace.versions.items()},
             "tracks": {stage: answered.track for stage, answered in trace.versions.items()},
             **trace.assigned.as_dict(),
-            **({"served": _served(user)} if is_sampled(request_id, served_share) else {}),
+            **({"served": _served(user)} if is_sampled(user.user_id, context.timestamp, served_share) else {}),
         }
     )
 
 
-def is_sampled(request_id: str, share: float) -> bool:
-    """Whether a list is one of the share whose features are logged, by a hash of its request's id."""
-    return crc32(request_id.encode()) < share * 2**32
+def is_sampled(user_id: str, timestamp: int, share: float) -> bool:
+    """Whether a visitor is one of the share whose features are logged, by a hash of user and hour.
+
+    By visitors and not by lists: whoever asks for many would be in the sample more often than in training.
+    """
+    return crc32(f"{timestamp // _HOUR_S} {user_id}".encode()) < share * 2**32
 
 
 def _served(user: UserFeatures) -> dict[str, object]:

@@ -112,11 +112,11 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     )
     impressions_drain_s: float = Field(1.0, ge=0, description="time at shutdown to log what waits")
     served_share: float = Field(
-        0.1,
+        0.25,
         ge=0,
         le=1,
-        description="share of the lists logged with their user's age, gender, top category and number of recent items, "
-        "as the models were served with them: what drift is looked for in",
+        description="share of each hour's visitors whose lists are logged with age, gender, top category and number of "
+        "recent items as the models were served with them, for drift to be seen",
     )
 
     @property

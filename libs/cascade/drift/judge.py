@@ -15,12 +15,12 @@ from cascade.drift.reference import HOURS, FeatureReference, Reference, histogra
 from cascade.drift.report import Drift, State
 
 LEAST_REFERENCE = 150
-"""Lists or rows of the reference's same hours, below which all its hours stand in for them."""
+"""Visitors of the reference's same hours, below which all its hours stand in for them."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A feature as it was served. values: [N] or [N, W], W values a list; hours: int64 [N] of the day."""
+    """A feature as it was served. values: [N] or [N, W], a visitor each with W values; hours: int64 [N] of the day."""
 
     values: Column
     hours: NDArray[np.int64]
@@ -29,18 +29,18 @@ class Observed:
         return len(self.hours)
 
 
-def judge(model: str, reference: Reference, observed: Mapping[str, Observed], min_lists: int) -> list[Drift]:
-    """Every feature of the reference; one that was not observed has no lists.
+def judge(model: str, reference: Reference, observed: Mapping[str, Observed], min_visitors: int) -> list[Drift]:
+    """Every feature of the reference; one that was not observed has no visitors.
 
-    A feature is judged where at least `min_lists` lists were served with it and chance alone would hardly reach
+    A feature is judged where at least `min_visitors` visitors were served with it and chance alone would hardly reach
     the upper threshold; otherwise it has too few, whatever its index.
     """
     return [
-        _judged(model, name, feature, observed.get(name), min_lists) for name, feature in reference.features.items()
+        _judged(model, name, feature, observed.get(name), min_visitors) for name, feature in reference.features.items()
     ]
 
 
-def _judged(model: str, name: str, feature: FeatureReference, served: Observed | None, min_lists: int) -> Drift:
+def _judged(model: str, name: str, feature: FeatureReference, served: Observed | None, min_visitors: int) -> Drift:
     bins = tuple(feature.bins.names)
     count = 0 if served is None else len(served)
     actual = np.zeros(len(bins), np.int64) if served is None else histogram(feature.bins, served.values)
@@ -52,7 +52,7 @@ def _judged(model: str, name: str, feature: FeatureReference, served: Observed |
     index = psi(expected, actual)
     by_chance = chance(int(((expected > 0) | (actual > 0)).sum()), rows, count)
     state: State = "stable"
-    if count < min_lists or by_chance > DRIFTED:
+    if count < min_visitors or by_chance > DRIFTED:
         state = "too few"
     elif index > DRIFTED:
         state = "drifted"
@@ -63,17 +63,17 @@ def _judged(model: str, name: str, feature: FeatureReference, served: Observed |
 
 
 def _expected(feature: FeatureReference, hours: NDArray[np.int64]) -> tuple[NDArray[np.float64], float, bool]:
-    """Shares in the hours of the day that were served, in their proportion; how many rows that is worth.
+    """Shares in the hours of the day that were served, in their proportion; how many visitors that is worth.
 
-    Of a mixture with weights w over hours of m rows each, the variance is that of 1 / Σ w²/m rows.
+    Of a mixture with weights w over hours of m visitors each, the variance is that of 1 / Σ w²/m.
     """
     weights = np.bincount(hours, minlength=HOURS) / len(hours)
     there = weights > 0
-    if (feature.lists[there] > 0).all() and (feature.counts[there].sum(axis=1) > 0).all():
-        rows = float(1 / (weights[there] ** 2 / feature.lists[there]).sum())
+    if (feature.visitors[there] > 0).all() and (feature.counts[there].sum(axis=1) > 0).all():
+        rows = float(1 / (weights[there] ** 2 / feature.visitors[there]).sum())
         if rows >= LEAST_REFERENCE:
             counts = feature.counts[there]
             shares = counts / counts.sum(axis=1, keepdims=True)
             return (weights[there, None] * shares).sum(axis=0), rows, True
     whole = feature.counts.sum(axis=0).astype(np.float64)
-    return (whole / whole.sum() if whole.sum() else whole), float(feature.lists.sum()), False
+    return (whole / whole.sum() if whole.sum() else whole), float(feature.visitors.sum()), False

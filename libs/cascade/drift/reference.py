@@ -1,7 +1,8 @@
 """A bundle's reference: how each of its model's inputs and its score were distributed when it was trained.
 
 Counts are kept by hour of the day: visitors of the morning are others than those of the evening, on other devices, and
-an hour of serving is to be held against the same hour.
+an hour of serving is to be held against the same hour. A visitor counts once an hour, on both sides: the rows of one
+visit are alike, and hundreds of rows of a dozen visitors would look like a population of their own.
 """
 
 from __future__ import annotations
@@ -101,16 +102,16 @@ class FeatureReference:
     """One feature.
 
     counts: int64 [24, B], values of each bin by hour of the day (UTC)
-    lists: int64 [24], how many lists or training rows they are of: a list of five items has five prices
+    visitors: int64 [24], how many they are of, each once: a visitor's list of five items has five prices
     """
 
     bins: Bins
     counts: NDArray[np.int64]
-    lists: NDArray[np.int64]
+    visitors: NDArray[np.int64]
 
     @classmethod
     def count(cls, bins: Bins, values: ArrayLike, hours: NDArray[np.integer]) -> FeatureReference:
-        """values: [N] or [N, W], W values a list; hours: [N] of the day."""
+        """values: [N] or [N, W], a visitor each with W values; hours: [N] of the day."""
         counts = np.stack([histogram(bins, np.asarray(values)[hours == hour]) for hour in range(HOURS)])
         return cls(bins, counts, np.bincount(np.asarray(hours, np.int64), minlength=HOURS))
 
@@ -136,7 +137,7 @@ class Reference:
                 if isinstance(feature.bins, NumberBins)
                 else {"rows": feature.bins.rows, "names": feature.bins.row_names}
             )
-            features[name] = {**bins, "counts": feature.counts.tolist(), "lists": feature.lists.tolist()}
+            features[name] = {**bins, "counts": feature.counts.tolist(), "visitors": feature.visitors.tolist()}
         with replacing(folder / FILE) as beside:
             beside.write_text(json.dumps({"kind": KIND, "format": FORMAT, "features": features}), encoding="utf-8")
 
@@ -168,7 +169,7 @@ def _feature(content: Mapping[str, Any]) -> FeatureReference:
         if "edges" in content
         else CategoryBins(tuple(content["rows"]), tuple(content["names"]))
     )
-    counts, lists = np.asarray(content["counts"], np.int64), np.asarray(content["lists"], np.int64)
-    if counts.shape != (HOURS, len(bins.names)) or lists.shape != (HOURS,):
+    counts, visitors = np.asarray(content["counts"], np.int64), np.asarray(content["visitors"], np.int64)
+    if counts.shape != (HOURS, len(bins.names)) or visitors.shape != (HOURS,):
         raise ValueError(f"counts of shape {counts.shape} for {len(bins.names)} bins")
-    return FeatureReference(bins, counts, lists)
+    return FeatureReference(bins, counts, visitors)

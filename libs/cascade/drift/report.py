@@ -16,8 +16,8 @@ State = Literal["stable", "watch", "drifted", "too few"]
 class Drift:
     """One feature of one model.
 
-    psi, chance: the index, and what chance alone would stay below in 99 of 100 hours; None without a list
-    lists: what was served; reference: the size of what it is held against (effective, over the hours of the day)
+    psi, chance: the index, and what chance alone would stay below in 99 of 100 hours; None without a visitor
+    visitors: who were served; reference: the size of what it is held against (effective, over the hours of the day)
     same_hours: whether that is of the same hours of the day
     bins, expected, actual: names and shares
     """
@@ -27,7 +27,7 @@ class Drift:
     state: State
     psi: float | None
     chance: float | None
-    lists: int
+    visitors: int
     reference: float
     same_hours: bool
     bins: tuple[str, ...]
@@ -52,19 +52,19 @@ class Drift:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """start, end: of the window, UTC seconds, the end not in it. min_lists: below which nothing is judged.
+    """start, end: of the window, UTC seconds, the end not in it. min_visitors: below which nothing is judged.
 
     versions: model → the bundle whose lists were looked at
-    lists: model → how many lists it made in the window
+    visitors: model → whom it made lists for in the window
     notes: of models that could not be looked at, and why
     """
 
     start: int
     end: int
-    min_lists: int
+    min_visitors: int
     drifts: tuple[Drift, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-    lists: Mapping[str, int] = field(default_factory=dict)
+    visitors: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def of(self, state: State) -> list[Drift]:
@@ -82,8 +82,8 @@ class DriftReport:
         said = [f"drifted (PSI above {DRIFTED:g}): {_listed(self.of('drifted'))}"] if self.of("drifted") else []
         if few := self.of("too few"):
             said.append(
-                f"too few lists to judge {len(few)} of {len(self.drifts)} features ({self.min_lists} are needed): "
-                + ", ".join(f"{one.model} {one.feature} ({one.lists})" for one in few)
+                f"too few visitors to judge {len(few)} of {len(self.drifts)} features ({self.min_visitors} needed): "
+                + ", ".join(f"{one.model} {one.feature} ({one.visitors})" for one in few)
             )
         said += self.notes
         if self.of("watch"):

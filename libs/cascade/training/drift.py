@@ -6,6 +6,9 @@
   against the same: what people met in training is no measure of what a recommender shows.
 - Retrieval's score: asked of the query tower and index for rows, and for lists served again with the features they were
   served with; a request asks retrieval for no scores, so none are logged.
+
+Of each visitor, a user in an hour, one row or list drawn by a seed counts. How much a user did before is held against
+the rows that lists are made for, the latest ones: histories grow as a shop's data does, and training begins with none.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from cascade.data.shown_lists import SERVED, ShownLists
 from cascade.drift.columns import (
     HISTORY,
+    HOUR_S,
     SCORE,
     Column,
     Names,
@@ -41,7 +45,7 @@ from cascade.drift.reference import FeatureReference, Reference
 from cascade.features.history import histories_of_rows
 from cascade.features.item_table import UNKNOWN
 from cascade.features.source import InteractionSource
-from cascade.features.spec import HISTORY_LENGTH
+from cascade.features.spec import HISTORY_LENGTH, OOV, USER_CATEGORICAL
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ItemTransform
 from cascade.training.device import torch_threads
@@ -54,10 +58,10 @@ PLACES = 5
 CANDIDATES = 300
 RANKS = 10
 """Of the candidates whose similarity is looked at, spread evenly from the first to the last."""
-ROWS_AN_HOUR, LISTS_AN_HOUR = 2000, 200
-"""Training rows and lists made, at most, of each hour of the day."""
+ROWS_AN_HOUR, LISTS_AN_HOUR = 2000, 160
+"""Visitors of training, and visitors for whom lists are made, at most, of each hour of the day."""
 MOST_SERVED = 20_000
-"""Lists looked at, at most, of a window; an even sample of more."""
+"""Visitors looked at, at most, of a window."""
 
 
 # What a model was trained on
@@ -71,16 +75,14 @@ def retrieval_reference(
     learned: what it was trained on; rows: a file of `training_rows`, of which a sample is asked for candidates
     source: holds the rows' users' earlier events
     """
-    features = _learned_features(
-        learned,
-        seed,
-        {**user_names(retrieval.user_transform), **_context_names(retrieval)},
-        with_history=_reads_history(retrieval),
-    )
+    names = {**user_names(retrieval.user_transform), **_context_names(retrieval)}
     asked = _sampled_rows(rows, seed)
+    columns: dict[str, Column] = {}
+    if _reads_history(retrieval):
+        columns[HISTORY] = _lengths(asked, source)
     with torch_threads(threads):
-        score = similarities(asked, retrieval, source)
-    return join(features, features_of({SCORE: score}, _hours(asked), {}))
+        columns[SCORE] = similarities(asked, retrieval, source)
+    return join(_learned_features(learned, seed, names), features_of(columns, _hours(asked), {}))
 
 
 def ranker_reference(
@@ -94,18 +96,18 @@ def ranker_reference(
     threads: int = 1,
 ) -> Reference:
     """Of a ranker's bundle, whose candidates come from `retrieval`; else as above. items: names of what is shown."""
-    features = _learned_features(
-        learned,
-        seed,
-        {**user_names(ranker.user_transform), **context_names(ranker.context_transform)},
-        with_history=bool(ranker.dlrm.config.history_length),
-    )
+    names = {**user_names(ranker.user_transform), **context_names(ranker.context_transform)}
     asked = _sampled_rows(rows, seed)
+    history: dict[str, Column] = {HISTORY: _lengths(asked, source)} if ranker.dlrm.config.history_length else {}
     with torch_threads(threads):
         positions, chances = plain_lists(asked, retrieval, ranker, source)
     whole = (positions >= 0).all(axis=1)
     shown = {**item_columns(ranker.items, positions[whole]), SCORE: chances[whole]}
-    return join(features, features_of(shown, _hours(asked)[whole], item_names(items)))
+    return join(
+        _learned_features(learned, seed, names),
+        features_of(history, _hours(asked), {}),
+        features_of(shown, _hours(asked)[whole], item_names(items)),
+    )
 
 
 def similarities(rows: pa.Table, retrieval: Retrieval, source: InteractionSource | None) -> NDArray[np.float64]:
@@ -141,12 +143,13 @@ def plain_lists(
 
 
 def lists_of(shown: ShownLists, service: str, version: str) -> ShownLists:
-    """Those that a version of a service answered; an even sample where there are very many."""
+    """A list of each visitor whom a version of a service answered, of so many visitors at most."""
     told = shown.lists.column("versions").to_pylist()
-    mine = np.flatnonzero([json.loads(one).get(service) == version for one in told])
-    if len(mine) > MOST_SERVED:
-        mine = mine[np.linspace(0, len(mine) - 1, MOST_SERVED).round().astype(np.int64)]
-    return shown.take(mine)
+    mine = shown.take(np.array([json.loads(one).get(service) == version for one in told], bool))
+    users = _codes(mine.lists.column("user_id"))
+    drawn = np.random.default_rng(0).permutation(len(mine))
+    one_each = drawn[_first_of_each(users[drawn], mine.timestamp[drawn] // HOUR_S)]
+    return mine.take(np.sort(one_each[:MOST_SERVED]))
 
 
 def retrieval_served(shown: ShownLists, retrieval: Retrieval, source: InteractionSource) -> dict[str, Observed]:
@@ -190,23 +193,21 @@ def served_rows(sampled: ShownLists) -> pa.Table:
 # Parts
 
 
-def _learned_features(
-    learned: TrainingSet, seed: int, names: Names, *, with_history: bool
-) -> Mapping[str, FeatureReference]:
-    some = learned.take(_by_hour(np.asarray(learned.timestamp), ROWS_AN_HOUR, seed))
+def _learned_features(learned: TrainingSet, seed: int, names: Names) -> Mapping[str, FeatureReference]:
+    users = learned.user.categorical[:, USER_CATEGORICAL.index("user_id")]
+    some = learned.take(_visitors(np.asarray(users, np.int64), np.asarray(learned.timestamp), ROWS_AN_HOUR, seed))
     columns = {**user_columns(some.user), **context_columns(some.context)}
     columns = {name: column for name, column in columns.items() if name in names or column.dtype != np.int32}
-    if with_history and some.histories is not None:
-        length = some.histories.history_end - some.histories.history_start
-        columns[HISTORY] = np.minimum(length, HISTORY_LENGTH).astype(np.float64)
     return features_of(columns, hours_of(some.timestamp), names)
 
 
 def _sampled_rows(rows: Path, seed: int) -> pa.Table:
     """Read a batch at a time: of a large shop they are millions, and thousands are taken."""
+    with pq.ParquetFile(rows, read_dictionary=["user_id"]) as file:
+        who = file.read(columns=["user_id", "timestamp"])
+        moments = np.asarray(who.column("timestamp"), np.int64)
+        chosen = _visitors(_codes(who.column("user_id")) + 1, moments, LISTS_AN_HOUR, seed)
     with pq.ParquetFile(rows) as file:
-        moments = np.asarray(file.read(columns=["timestamp"]).column(0), np.int64)
-        chosen = _by_hour(moments, LISTS_AN_HOUR, seed)
         parts, start = [], 0
         for batch in file.iter_batches():
             mine = chosen[(chosen >= start) & (chosen < start + len(batch))] - start
@@ -215,13 +216,43 @@ def _sampled_rows(rows: Path, seed: int) -> pa.Table:
         return pa.concat_tables(parts) if parts else file.schema_arrow.empty_table()
 
 
-def _by_hour(timestamp: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """Positions of at most so many rows of each hour of the day, drawn by the seed, in order."""
-    drawn = np.random.default_rng(seed).permutation(len(timestamp))
-    hours = hours_of(timestamp[drawn])
+def _visitors(users: NDArray[np.int64], timestamp: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Positions of one row of each user and hour, drawn by the seed, at most so many of each hour of the day; in order.
+
+    Of rows whose user is hidden (0) as large a part is taken as of the others.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = rng.permutation(len(users))
+    known, hidden = drawn[users[drawn] != OOV], drawn[users[drawn] == OOV]
+    kept = known[_first_of_each(users[known], timestamp[known] // HOUR_S)]
+    part = len(kept) / len(known) if len(known) else 1.0
+    found = rng.permutation(np.concatenate([kept, hidden[: round(part * len(hidden))]]))
+    hours = hours_of(timestamp[found])
     order = np.argsort(hours, kind="stable")
     first = np.searchsorted(hours[order], hours[order], side="left")
-    return np.sort(drawn[order][np.arange(len(order)) - first < most])
+    return np.sort(found[order][np.arange(len(order)) - first < most])
+
+
+def _first_of_each(users: NDArray[np.int64], hours: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of the first row of each pair of user and hour, in order."""
+    if not len(users):
+        return np.zeros(0, np.int64)
+    _, first = np.unique(users * (int(hours.max()) + 1) + hours, return_index=True)
+    return np.sort(first)
+
+
+def _codes(users: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A number for each distinct user."""
+    if not len(users):
+        return np.zeros(0, np.int64)
+    encoded = users if pa.types.is_dictionary(users.type) else users.dictionary_encode()
+    return np.concatenate([np.asarray(chunk.indices, np.int64) for chunk in encoded.unify_dictionaries().chunks])
+
+
+def _lengths(rows: pa.Table, source: InteractionSource) -> NDArray[np.float64]:
+    """How many of the latest interactions each row's user has."""
+    histories = histories_of_rows(rows, source, [])
+    return np.minimum(histories.history_end - histories.history_start, HISTORY_LENGTH).astype(np.float64)
 
 
 def _hours(rows: pa.Table) -> NDArray[np.int64]:

@@ -75,10 +75,10 @@ def test_too_few_are_not_judged_however_far_they_lie() -> None:
     few = only(judge("ranker", reference, served(0.0, 499), 500))
     none = only(judge("ranker", reference, {}, 500))
 
-    assert (few.state, few.lists) == ("too few", 499)
+    assert (few.state, few.visitors) == ("too few", 499)
     assert few.psi is not None
     assert few.psi > 1
-    assert (none.state, none.psi, none.lists) == ("too few", None, 0)
+    assert (none.state, none.psi, none.visitors) == ("too few", None, 0)
 
 
 def test_a_small_reference_is_too_few_as_well() -> None:
@@ -96,7 +96,7 @@ def test_a_report_says_what_it_could_not_judge() -> None:
     stable = judge("ranker", reference, served(0.9, 1000), 500)
 
     assert not DriftReport(0, 3600, 500, tuple(few)).passed
-    assert "too few lists to judge 1 of 1 features (500 are needed): retrieval device_type (3)" in (
+    assert "too few visitors to judge 1 of 1 features (500 needed): retrieval device_type (3)" in (
         DriftReport(0, 3600, 500, tuple(few)).summary
     )
     both = DriftReport(0, 3600, 500, (*few, *drifted), notes=("gateway has no reference",))

@@ -77,7 +77,7 @@ def test_a_reference_is_read_as_it_was_written(tmp_path: Path) -> None:
     for name, feature in made.features.items():
         assert read.features[name].bins == feature.bins
         assert (read.features[name].counts == feature.counts).all()
-        assert read.features[name].lists.tolist() == [2, *[0] * 22, 1]
+        assert read.features[name].visitors.tolist() == [2, *[0] * 22, 1]
     assert read.features["gender"].counts[0].tolist() == [1, 1, 0, 0]  # m is the more frequent one
     assert read.features["price"].counts[0].sum() == 10
 
@@ -94,7 +94,7 @@ def test_a_bundle_of_before_has_none(tmp_path: Path) -> None:
         json.dumps({"kind": "drift-reference", "format": 2, "features": {}}),
         json.dumps({"kind": "other", "format": 1, "features": {}}),
         json.dumps(
-            {"kind": "drift-reference", "format": 1, "features": {"a": {"edges": [1], "counts": [], "lists": []}}}
+            {"kind": "drift-reference", "format": 1, "features": {"a": {"edges": [1], "counts": [], "visitors": []}}}
         ),
     ],
 )

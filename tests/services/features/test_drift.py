@@ -16,8 +16,8 @@ from services.features.drift import DriftGauges
 from services.features.telemetry import Telemetry
 
 
-def drift(feature: str, psi: float | None, state: str = "stable", lists: int = 900) -> Drift:
-    return Drift("ranker", feature, state, psi, 0.01, lists, 400.0, True, (), (), ())  # type: ignore[arg-type]
+def drift(feature: str, psi: float | None, state: str = "stable", visitors: int = 900) -> Drift:
+    return Drift("ranker", feature, state, psi, 0.01, visitors, 400.0, True, (), (), ())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def test_the_latest_window_alone_is_told(client: redis.Redis) -> None:
     gauges.look()
     assert value("cascade_feature_psi", labels) == 0.31
     assert value("cascade_feature_psi_judged", labels) == 1
-    assert value("cascade_feature_psi_lists", labels) == 900
+    assert value("cascade_feature_psi_visitors", labels) == 900
     assert value("cascade_drift_window_end_seconds") == 3600
 
     write_drift(client, DriftReport(3600, 7200, 500, (drift("age", None, "too few", 0),)))
     gauges.look()
     assert value("cascade_feature_psi", labels) is None, "an index of an hour ago is not this hour's"
     assert value("cascade_feature_psi_judged", labels) == 0
-    assert value("cascade_feature_psi_lists", {**labels, "feature": "gone"}) is None
+    assert value("cascade_feature_psi_visitors", {**labels, "feature": "gone"}) is None
 
 
 def test_a_store_that_is_down_is_asked_again(client: redis.Redis) -> None:

@@ -195,7 +195,9 @@ def served_rows(sampled: ShownLists) -> pa.Table:
 
 def _learned_features(learned: TrainingSet, seed: int, names: Names) -> Mapping[str, FeatureReference]:
     users = learned.user.categorical[:, USER_CATEGORICAL.index("user_id")]
-    some = learned.take(_visitors(np.asarray(users, np.int64), np.asarray(learned.timestamp), ROWS_AN_HOUR, seed))
+    some = learned.take(
+        one_row_a_visitor(np.asarray(users, np.int64), np.asarray(learned.timestamp), ROWS_AN_HOUR, seed)
+    )
     columns = {**user_columns(some.user), **context_columns(some.context)}
     columns = {name: column for name, column in columns.items() if name in names or column.dtype != np.int32}
     return features_of(columns, hours_of(some.timestamp), names)
@@ -206,7 +208,7 @@ def _sampled_rows(rows: Path, seed: int) -> pa.Table:
     with pq.ParquetFile(rows, read_dictionary=["user_id"]) as file:
         who = file.read(columns=["user_id", "timestamp"])
         moments = np.asarray(who.column("timestamp"), np.int64)
-        chosen = _visitors(_codes(who.column("user_id")) + 1, moments, LISTS_AN_HOUR, seed)
+        chosen = one_row_a_visitor(_codes(who.column("user_id")) + 1, moments, LISTS_AN_HOUR, seed)
     with pq.ParquetFile(rows) as file:
         parts, start = [], 0
         for batch in file.iter_batches():
@@ -216,7 +218,9 @@ def _sampled_rows(rows: Path, seed: int) -> pa.Table:
         return pa.concat_tables(parts) if parts else file.schema_arrow.empty_table()
 
 
-def _visitors(users: NDArray[np.int64], timestamp: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+def one_row_a_visitor(
+    users: NDArray[np.int64], timestamp: NDArray[np.int64], most: int, seed: int
+) -> NDArray[np.int64]:
     """Positions of one row of each user and hour, drawn by the seed, at most so many of each hour of the day; in order.
 
     Of rows whose user is hidden (0) as large a part is taken as of the others.

@@ -256,7 +256,8 @@ def _codes(users: pa.ChunkedArray) -> NDArray[np.int64]:
 def _lengths(rows: pa.Table, source: InteractionSource) -> NDArray[np.float64]:
     """How many of the latest interactions each row's user has."""
     histories = histories_of_rows(rows, source, [])
-    return np.minimum(histories.history_end - histories.history_start, HISTORY_LENGTH).astype(np.float64)
+    length = histories.history_end - histories.history_start
+    return np.asarray(np.minimum(length, HISTORY_LENGTH), np.float64)
 
 
 def _hours(rows: pa.Table) -> NDArray[np.int64]:

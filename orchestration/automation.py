@@ -1,4 +1,4 @@
-"""What starts by itself once it is switched on in the UI: the daily loop, new items, the weekly retrain.
+"""What starts by itself once it is switched on in the UI: the daily loop, new items, the weekly retrain, drift.
 
 All are stopped at first: `cascade up` trains and serves, and nobody's laptop starts a fine-tuning at night unasked.
 On a cluster (`automation`) schedules and new items are on; `new_day` stays off: it asks for the days of `every_night`.
@@ -13,10 +13,13 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from cascade.settings import Settings
+from orchestration.assets.drift import DriftWindow, end_of, feature_drift
 from orchestration.base import base_of, days_to_learn
 from orchestration.jobs import full_retrain
 from orchestration.retention_jobs import retain_data
 
+EVERY_HOUR = "10 * * * *"
+"""Ten minutes past: lists wait a minute for their clicks, and seconds to be written."""
 STOPPED = dg.DefaultSensorStatus.STOPPED
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -67,8 +70,10 @@ def sensors(
     return [new_day, catalog_gained_items]
 
 
-def schedules(settings: Settings, fine_tuning: UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
-    """Every night the newest complete day; every Sunday everything; every morning what is too old goes."""
+def schedules(
+    settings: Settings, fine_tuning: UnresolvedAssetJobDefinition, drift: UnresolvedAssetJobDefinition
+) -> list[dg.ScheduleDefinition]:
+    """Every hour the one before; every night the newest complete day; every Sunday all; every morning old data goes."""
     status = dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED
 
     @dg.schedule(
@@ -100,7 +105,15 @@ def schedules(settings: Settings, fine_tuning: UnresolvedAssetJobDefinition) -> 
         default_status=status,
         description="remove what the settings say may be kept no longer",
     )
-    return [every_night, every_sunday, every_morning]
+
+    @dg.schedule(job=drift, cron_schedule=EVERY_HOUR, execution_timezone="UTC", default_status=status)
+    def every_hour(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        """What was served in the hour before; it is asked for once, and a late run still looks at the same one."""
+        end = end_of("", context.scheduled_execution_time).isoformat()
+        config = dg.RunConfig(ops={feature_drift.op.name: DriftWindow(end=end)})
+        return dg.RunRequest(run_key=f"drift {end}", run_config=config)
+
+    return [every_night, every_sunday, every_morning, every_hour]
 
 
 def _next_day(settings: Settings, after: date, instance: dg.DagsterInstance, job: str) -> dg.RunRequest | dg.SkipReason:

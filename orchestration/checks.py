@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from orchestration.assets.drift import feature_drift, shown
+from orchestration.assets.drift import read_report as read_drift
 from orchestration.assets.evaluation import evaluation, read_report
 from orchestration.assets.features import ROWS, evaluation_rows, training_rows
 from orchestration.assets.training import candidate_index, user_queries
@@ -77,6 +79,24 @@ def ranker_auc_above_chance(workspace: dg.ResourceParam[Workspace]) -> dg.AssetC
     return dg.AssetCheckResult(passed=auc > least, metadata={"auc": auc, "least": least})
 
 
+@dg.asset_check(asset=feature_drift)
+def serving_is_like_training(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+    """No feature or score of what serves has a stability index above 0.25, and there were visitors enough to tell."""
+    report = read_drift(workspace)
+    return dg.AssetCheckResult(
+        passed=report.passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=report.summary,
+        metadata={
+            "drifted": [f"{one.model} {one.feature}" for one in report.of("drifted")],
+            "to_watch": [f"{one.model} {one.feature}" for one in report.of("watch")],
+            "too_few": [f"{one.model} {one.feature}" for one in report.of("too few")],
+            "least_visitors": report.min_visitors,
+            **shown(report),
+        },
+    )
+
+
 def _no_leakage(workspace: Workspace, asset: str) -> dg.AssetCheckResult:
     split = workspace.split()
     days = split.train if asset == "training_rows" else split.evaluate
@@ -104,4 +124,5 @@ ALL = [
     index_reaches_recall_target,
     two_tower_beats_popularity,
     ranker_auc_above_chance,
+    serving_is_like_training,
 ]

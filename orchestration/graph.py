@@ -8,6 +8,7 @@ from cascade.settings import Settings
 from orchestration import automation, canary_jobs, checks, release_jobs, retention_jobs
 from orchestration.assets import (
     adaptation,
+    drift,
     embeddings,
     evaluation,
     features,
@@ -20,7 +21,7 @@ from orchestration.assets import (
     transforms,
 )
 from orchestration.cluster import step_executor
-from orchestration.jobs import ADAPTATION_JOB, BUILD_JOB, FINE_TUNING_JOB, NEW_ITEMS_JOB, full_retrain
+from orchestration.jobs import ADAPTATION_JOB, BUILD_JOB, DRIFT_JOB, FINE_TUNING_JOB, NEW_ITEMS_JOB, full_retrain
 from orchestration.provenance import Provenance
 from orchestration.workspace import Workspace
 
@@ -35,9 +36,10 @@ def base_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 def all_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Every asset: those, and the daily loop's."""
+    """Every asset: those, the daily loop's and what looks at serving."""
     catalog = [new_items.new_items, new_items.new_items_release]
-    return [*base_assets(settings), *fine_tuning.daily_assets(settings), *catalog, adaptation.adaptation_report]
+    later = [*fine_tuning.daily_assets(settings), *catalog, adaptation.adaptation_report, drift.feature_drift]
+    return [*base_assets(settings), *later]
 
 
 def create_definitions(settings: Settings) -> dg.Definitions:
@@ -54,6 +56,10 @@ def create_definitions(settings: Settings) -> dg.Definitions:
             _selection([new_items.new_items, new_items.new_items_release]),
             "today's catalog in new versions of index, item table and gateway, without training",
         ),
+        DRIFT_JOB: (
+            _selection([drift.feature_drift]),
+            "what the last hour served against training",
+        ),
         ADAPTATION_JOB: (_selection([adaptation.adaptation_report]), "models of each day before, on the day after"),
     }
     defined = {
@@ -64,7 +70,7 @@ def create_definitions(settings: Settings) -> dg.Definitions:
         assets=assets,
         asset_checks=checks.ALL,
         jobs=[*defined.values(), full_retrain, *release_jobs.JOBS, *canary_jobs.JOBS, *retention_jobs.JOBS],
-        schedules=automation.schedules(settings, defined[FINE_TUNING_JOB]),
+        schedules=automation.schedules(settings, defined[FINE_TUNING_JOB], defined[DRIFT_JOB]),
         sensors=automation.sensors(settings, defined[FINE_TUNING_JOB], defined[NEW_ITEMS_JOB]),
         resources={"workspace": workspace},
         executor=step_executor(settings, assets),

@@ -14,6 +14,7 @@ BUILD_JOB = "build"
 FINE_TUNING_JOB = "fine_tuning"
 NEW_ITEMS_JOB = "new_items_job"
 ADAPTATION_JOB = "adaptation"
+DRIFT_JOB = "drift"
 RETRAIN_JOB = "full_retrain"
 
 

@@ -13,6 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cascade.drift.psi import DRIFTED, WATCH
+from cascade.drift.report import Drift
+
 Markdown = dg.MarkdownMetadataValue
 
 matplotlib.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False})
@@ -97,3 +100,31 @@ def gates(names: Sequence[str], worse_by: Sequence[float], tolerances: Sequence[
     axes.set_xlabel("worse, as a share of the tolerance (cut at 3)")
     axes.set_title(title)
     return markdown(figure, title)
+
+
+def stability(drifts: Sequence[Drift]) -> Markdown:
+    """A bar for each feature's stability index, with both thresholds; pale where visitors were too few to judge."""
+    figure = Figure(figsize=(5, 0.2 * len(drifts) + 0.8))
+    axes = figure.subplots()
+    colours = {"drifted": "#b23b3b", "watch": "#c98f2b", "stable": "#3b6ea8", "too few": "#c8ccd2"}
+    ordered = list(reversed(drifts))
+    axes.barh(range(len(ordered)), [one.psi or 0.0 for one in ordered], color=[colours[one.state] for one in ordered])
+    axes.set_yticks(range(len(ordered)), [f"{one.model} {one.feature}" for one in ordered])
+    for threshold in (WATCH, DRIFTED):
+        axes.axvline(threshold, color="#b23b3b", linewidth=0.8, linestyle="--")
+    title = "population stability index (pale: too few visitors)"
+    axes.set_title(title)
+    return markdown(figure, title)
+
+
+def histograms(drifts: Sequence[Drift]) -> Markdown:
+    """Shares of the bins, in training and served, a plot a feature."""
+    figure = Figure(figsize=(5, 1.9 * len(drifts)), layout="constrained")
+    for axes, one in zip(np.atleast_1d(figure.subplots(len(drifts))), drifts, strict=True):
+        places = np.arange(len(one.bins))
+        axes.bar(places - 0.2, one.expected, width=0.4, color="#9aa5b1", label="training")
+        axes.bar(places + 0.2, one.actual, width=0.4, color="#3b6ea8", label="served")
+        axes.set_xticks(places, one.bins, rotation=30, ha="right", fontsize=6)
+        axes.set_title(f"{one.model} {one.feature}: PSI {one.psi or 0.0:.2f}")
+        axes.legend(frameon=False, fontsize=6)
+    return markdown(figure, "training and served")

@@ -2,6 +2,7 @@
 
 CascadeError
 ├── data.errors        a dataset folder, generator or importer was given something it cannot use
+├── drift.errors       references that cannot be read or compared with
 ├── features.errors    transforms, vocabularies, feature files
 ├── embeddings.errors  encoders and their weights
 ├── models.errors     networks, their configurations and weights

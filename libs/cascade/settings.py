@@ -123,6 +123,14 @@ class Settings(BaseSettings):
         1, ge=1, description="last complete days that a full retrain evaluates on; it trains on all before"
     )
 
+    # Drift: what is served against what was trained on
+    drift_hours: int = Field(1, ge=1, le=24, description="whole hours that the hourly look at drift goes back over")
+    drift_min_visitors: int = Field(
+        500,
+        ge=1,
+        description="visitors of a window below which a feature is not judged: fewer drift by chance alone",
+    )
+
     # Canary: how a new model is led from few users to all
     canary_steps: Annotated[list[Percent], Field(min_length=1)] = Field(
         [1.0, 5.0, 25.0, 100.0], description="shares of the users that the canary gets, in percent, one after another"

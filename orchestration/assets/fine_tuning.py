@@ -1,6 +1,7 @@
 """Every day: the new day's rows with a replay of older ones, both models fine-tuned, judged, bundled, released."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from cascade.settings import Settings
 from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
 from cascade.store.model_store import STABLE
 from cascade.store.release import promote
-from orchestration import lineage, plots
+from orchestration import lineage, plots, references
 from orchestration.assets.features import ROWS, _write_rows, training_rows
 from orchestration.assets.release import note_version, ranker_bundle, retrieval_bundle
 from orchestration.assets.training import (
@@ -35,6 +36,7 @@ from orchestration.forgotten import Forgotten
 from orchestration.lineage import MODEL, current_catalog, predecessor
 from orchestration.partitions import fine_tuning_days
 from orchestration.provenance import reads
+from orchestration.references import TRAIN
 from orchestration.workspace import CheckedResult, Making, Workspace
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from cascade.training.fine_tuning import FineTuning
     from cascade.training.gates import Tolerances, Verdict
 
-TRAIN, HOLDOUT = "train", "holdout.parquet"
+HOLDOUT = "holdout.parquet"
 GROUP = "fine_tuning"
 POOL = "daily_loop"
 """Runs of the daily loop go one after another (build.py sets the limit)."""
@@ -226,7 +228,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         group_name="release",
-        code_version="1",
+        code_version="2",
         deps=[fine_tuned_two_tower, day_before("daily_retrieval_bundle")],
         partitions_def=days,
         pool=POOL,
@@ -238,7 +240,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 description="Recall@100 on the day's held-out end is not worse than that of the version that serves",
             )
         ],
-        metadata=reads("model_store"),
+        metadata=reads("model_store", "seed"),
         kinds={"python"},
     )
     def daily_retrieval_bundle(
@@ -253,12 +255,13 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             now = current_catalog(workspace)
             model = TwoTower.load(workspace.folder("fine_tuned_two_tower", context.partition_key) / MODEL)
             parts = retrieval_parts(workspace, model.query, now)
+            parts = replace(parts, reference=references.of_retrieval(workspace, parts, day))
             _write_bundle(workspace, "retrieval", parts, day, made_of, verdict, making)
         return making.result(_check("retrieval_gates", verdict))
 
     @dg.asset(
         group_name="release",
-        code_version="1",
+        code_version="2",
         deps=[fine_tuned_dlrm, day_before("daily_ranker_bundle")],
         partitions_def=days,
         pool=POOL,
@@ -270,7 +273,7 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 description="NDCG@10, AUC and calibration on the day's held-out end are not worse than what serves",
             )
         ],
-        metadata=reads("model_store"),
+        metadata=reads("model_store", "seed"),
         kinds={"python"},
     )
     def daily_ranker_bundle(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]) -> CheckedResult:
@@ -282,6 +285,8 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         with workspace.making(context, part=context.partition_key, made_of=made_of) as making:
             model = Dlrm.load(workspace.folder("fine_tuned_dlrm", context.partition_key) / MODEL)
             parts = _ranker(workspace, model)
+            retrieval, _ = _serving_retrieval(workspace, day)
+            parts = replace(parts, reference=references.of_ranker(workspace, retrieval, parts, day))
             _write_bundle(workspace, "ranker", parts, day, made_of, verdict, making)
         return making.result(_check("ranker_gates", verdict))
 

@@ -125,7 +125,7 @@ def new_items_release(
             "gateway": GatewayArtifacts.from_catalog(
                 workspace.dataset.items(), popularity_within(gateway.popularity, now.items)
             ),
-            "ranker": RankerArtifacts(ranker.user_transform, ranker.context_transform, now.items, ranker.dlrm),
+            "ranker": replace(ranker, items=now.items),
             "retrieval": replace(
                 retrieval,
                 index=now.index,

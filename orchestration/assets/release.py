@@ -1,6 +1,7 @@
 """Bundles: what each service loads, with the alias `stable` on the newest whose checks passed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +14,7 @@ from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts
 from cascade.store.bundles import Bundle
 from cascade.store.model_store import STABLE
 from cascade.store.release import promote
+from orchestration import references
 from orchestration.assets.evaluation import evaluation, read_report
 from orchestration.assets.features import popularity
 from orchestration.assets.raw import catalog
@@ -26,9 +28,9 @@ VERSION = "version.txt"
 
 @dg.asset(
     group_name="release",
-    code_version="3",
+    code_version="4",
     deps=[two_tower, item_vectors, candidate_index, evaluation],
-    metadata=reads("model_store"),
+    metadata=reads("model_store", "seed"),
     kinds={"python"},
 )
 def retrieval_bundle(
@@ -40,26 +42,36 @@ def retrieval_bundle(
     with workspace.making(context) as making:
         query = TwoTower.load(workspace.folder("two_tower")).query
         parts = retrieval_parts(workspace, query, full_catalog(workspace))
+        parts = replace(parts, reference=references.of_retrieval(workspace, parts))
         _release(workspace, "retrieval", parts.save, parts.lineage, making)
     return making.result()
 
 
 @dg.asset(
-    group_name="release", code_version="2", deps=[dlrm, evaluation], metadata=reads("model_store"), kinds={"python"}
+    group_name="release",
+    code_version="3",
+    deps=[dlrm, evaluation],
+    metadata=reads("model_store", "seed"),
+    kinds={"python"},
 )
 def ranker_bundle(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
     """DLRM, transforms and item table for the ranker."""
     from cascade.models.dlrm import Dlrm
+    from cascade.models.two_tower import TwoTower
 
     with workspace.making(context) as making:
+        retrieval = retrieval_parts(
+            workspace, TwoTower.load(workspace.folder("two_tower")).query, full_catalog(workspace)
+        )
         parts = RankerArtifacts(
             UserTransform.load(workspace.folder("user_transform")),
             ContextTransform.load(workspace.folder("context_transform")),
             ItemTable.load(workspace.folder("item_table"), mmap=True),
             Dlrm.load(workspace.folder("dlrm")),
         )
+        parts = replace(parts, reference=references.of_ranker(workspace, retrieval, parts))
         _release(workspace, "ranker", parts.save, parts.lineage, making)
     return making.result()
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from cascade.api.common import EventType, Id, Timestamp
 from cascade.api.impressions import Impression
 from cascade.data.contract import IMPRESSIONS_CONTRACT, INTERACTIONS_CONTRACT
+from cascade.data.shown_lists import EVENT_ID, SCORE, SERVED, VERSIONS
 from cascade.features.spec import DEVICES
 from cascade.online.interactions import Event
 from cascade.online.streams import Entry
@@ -21,16 +22,16 @@ from services.features.errors import Unusable
 Catalog = Mapping[str, str | None]
 """item id → category_l1"""
 
-EVENT_ID = pa.field("event_id", pa.string(), nullable=False)
 EVENT_SCHEMA = INTERACTIONS_CONTRACT.schema.append(EVENT_ID).append(pa.field("request_id", pa.string()))
 IMPRESSION_SCHEMA = pa.schema(
     [
         *IMPRESSIONS_CONTRACT.schema,
         EVENT_ID,
-        pa.field("score", pa.float64()),
-        pa.field("versions", pa.string(), nullable=False),
+        SCORE,
+        VERSIONS,
         pa.field("track", pa.string(), nullable=False),
         pa.field("assigned", pa.string()),
+        SERVED,
     ]
 )
 
@@ -94,6 +95,7 @@ def impression_table(impressions: Sequence[tuple[str, Impression]], clicked: Map
             "versions": json.dumps(shown.versions, sort_keys=True),
             "track": json.dumps(shown.tracks, sort_keys=True),
             "assigned": json.dumps(shown.assigned, sort_keys=True) if shown.assigned else None,
+            SERVED.name: None if shown.served is None else shown.served.model_dump(),
         }
         for name, value in of_the_list.items():
             columns[name] += [value] * len(shown.items)

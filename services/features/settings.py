@@ -46,3 +46,4 @@ class FeaturesSettings(ServiceSettings, RedisSettings, BundleSettings):
     offline_rows: int = Field(
         200_000, ge=1000, description="rows of the offline store after which the older half goes, until the next build"
     )
+    drift_poll_s: float = Field(30.0, gt=0, description="time between looks at the pipeline's drift report")

@@ -57,6 +57,22 @@ class Telemetry:
         self.forgetting_failures = Counter(
             "cascade_forgetting_failures", "Removals of a user that failed and are tried again", registry=registry
         )
+        by_feature = ("model", "feature")
+        self.psi = Gauge(
+            "cascade_feature_psi", "Population stability index, serving against training, of the latest window",
+            by_feature, registry=registry,
+        )  # fmt: skip
+        self.psi_judged = Gauge(
+            "cascade_feature_psi_judged", "1 where there were visitors enough to judge the index, else 0",
+            by_feature, registry=registry,
+        )  # fmt: skip
+        self.psi_visitors = Gauge(
+            "cascade_feature_psi_visitors", "Visitors that the index is of", by_feature, registry=registry
+        )
+        self.drift_end = Gauge(
+            "cascade_drift_window_end_seconds", "End of the latest window, seconds since 1970; 0 before the first",
+            registry=registry,
+        )  # fmt: skip
         self.flush_size = Histogram(
             "cascade_flush_entries", "Entries written into one file", by_stream,
             buckets=FLUSH_BUCKETS, registry=registry,

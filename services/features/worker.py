@@ -1,4 +1,4 @@
-"""One worker: the threads of both streams and of the offline pushes, started and ended together."""
+"""One worker: the threads of both streams and of what stands beside them, started and ended together."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cascade.online.connection import connect_blocking
 from cascade.online.streams import ConsumerGroup
 from cascade.privacy.suppression import Suppression
 from cascade.store import ModelStore
+from services.features.drift import DriftGauges
 from services.features.files import LiveFiles
 from services.features.forgetting import Forgetting, Places
 from services.features.ingest import Ingest, Policy
@@ -62,6 +63,7 @@ class Worker:
             poll_s=settings.forget_poll_s,
             settle_s=settings.forget_settle_s,
         )
+        drift = DriftGauges(self._redis, telemetry, settings.drift_poll_s)
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=run, args=(self._stop,), name=name, daemon=True)
@@ -70,6 +72,7 @@ class Worker:
                 (self._ingests[1].run, "impressions"),
                 (pushes.run, "offline-pushes"),
                 (forgetting.run, "forgetting"),
+                (drift.run, "drift"),
             )
         ]
 

@@ -248,7 +248,8 @@ def open_shop(
     )
 
     def recommender(over: Ports) -> Recommender:
-        return Recommender(over, popular, catalog, telemetry, budget_of(settings), clock, tracks, guard)
+        budget, share = budget_of(settings), settings.served_share
+        return Recommender(over, popular, catalog, telemetry, budget, clock, tracks, guard, share)
 
     return Shop(catalog, popular, recommender(ports), Explainer(recommender, ports, catalog, clock))
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
+from zlib import crc32
 
 import orjson
 
@@ -46,6 +47,7 @@ from services.gateway.tracks import ALL_STABLE, Assigned, Tracks
 Answer = TypeVar("Answer")
 
 _LAST: Stage = "ranker"
+_HOUR_S = 3600
 CERTAIN = 1.0
 """Propensity of an item that no chance put where it is."""
 
@@ -138,10 +140,12 @@ class Recommender:
         clock: Clock = system_clock,
         tracks: Tracks | None = None,
         guard: Guard | None = None,
+        served_share: float = 0.0,
     ) -> None:
         """
         tracks: the canaries that run; none: everything is stable's
         guard: the circuit breakers of the stages; none: some of its own
+        served_share: of the visitors whose lists are logged with their features, as the models were served with them
         """
         self._ports = ports
         self._popular = popular
@@ -151,6 +155,7 @@ class Recommender:
         self._clock = clock
         self._tracks = tracks
         self._guard = guard or Guard(observer)
+        self._served_share = served_share
 
     async def recommend(
         self, request: RecommendationRequest, request_id: str, forced: Mapping[Stage, Track] | None = None
@@ -172,7 +177,8 @@ class Recommender:
             with trace.timed("metadata"):
                 items = [self._show(placed) for placed in ranked]
         if ranked:
-            self._ports.impressions.shown(partial(_impression, request_id, request.user_id, context, ranked, trace))
+            make = partial(_impression, request_id, user, context, ranked, trace, self._served_share)
+            self._ports.impressions.shown(make)
         for stage, seconds in trace.seconds.items():
             self._observer.stage(stage, seconds)
         if self._tracks is not None and trace.assigned.tracks:
@@ -308,12 +314,14 @@ def _reranking(request: RecommendationRequest) -> tuple[Diversity | None, Compos
     return (Diversity(temperature=request.temperature, seed=request.seed) if request.diversity else None), None
 
 
-def _impression(request_id: str, user_id: str, context: Context, shown: Sequence[Placed], trace: Trace) -> bytes:
+def _impression(
+    request_id: str, user: UserFeatures, context: Context, shown: Sequence[Placed], trace: Trace, served_share: float
+) -> bytes:
     """The JSON of an api.impressions.Impression, written directly: every value was validated where it came in."""
     return orjson.dumps(
         {
             "request_id": request_id,
-            "user_id": user_id,
+            "user_id": user.user_id,
             "timestamp": context.timestamp,
             "device_type": context.device_type,
             "items": [
@@ -328,8 +336,27 @@ def _impression(request_id: str, user_id: str, context: Context, shown: Sequence
             "versions": {stage: answered.version for stage, answered in trace.versions.items()},
             "tracks": {stage: answered.track for stage, answered in trace.versions.items()},
             **trace.assigned.as_dict(),
+            **({"served": _served(user)} if is_sampled(user.user_id, context.timestamp, served_share) else {}),
         }
     )
+
+
+def is_sampled(user_id: str, timestamp: int, share: float) -> bool:
+    """Whether a visitor is one of the share whose features are logged, by a hash of user and hour.
+
+    By visitors and not by lists: whoever asks for many would be in the sample more often than in training.
+    """
+    return crc32(f"{timestamp // _HOUR_S} {user_id}".encode()) < share * 2**32
+
+
+def _served(user: UserFeatures) -> dict[str, object]:
+    """The JSON of an api.impressions.Served."""
+    return {
+        "age": user.age,
+        "gender": user.gender,
+        "top_category": user.top_category,
+        "recent": len(user.recent),
+    }
 
 
 def _timings(trace: Trace) -> Timings:

@@ -111,6 +111,13 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
         200_000, ge=1, description="about how many impressions the stream keeps for its readers; the oldest go"
     )
     impressions_drain_s: float = Field(1.0, ge=0, description="time at shutdown to log what waits")
+    served_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of each hour's visitors whose lists are logged with age, gender, top category and number of "
+        "recent items as the models were served with them, for drift to be seen",
+    )
 
     @property
     def keys_required(self) -> bool:

@@ -83,12 +83,27 @@ def test_the_night_takes_the_newest_complete_day(own: Settings, instance: dg.Dag
     assert result.partition_key == (FIRST + timedelta(days=7)).isoformat()
 
 
+def test_an_hour_is_looked_at_once_however_late_its_run_starts(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    schedule = create_definitions(settings).resolve_schedule_def("every_hour")
+
+    def asked(minute: int) -> dg.RunRequest:
+        moment = datetime(2026, 6, 1, 9, minute, 7, tzinfo=UTC)
+        result = schedule(dg.build_schedule_context(instance, scheduled_execution_time=moment))
+        assert isinstance(result, dg.RunRequest)
+        return result
+
+    assert asked(10).run_key == asked(59).run_key
+    assert asked(10).run_config["ops"]["feature_drift"]["config"] == {"end": "2026-06-01T09:00:00+00:00"}
+
+
 def test_nothing_starts_unasked(settings: Settings) -> None:
     definitions = create_definitions(settings)
 
     for name in ("new_day", "catalog_gained_items"):
         assert definitions.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.STOPPED
-    for name in ("every_night", "every_sunday"):
+    for name in ("every_night", "every_sunday", "every_hour"):
         assert definitions.resolve_schedule_def(name).default_status == dg.DefaultScheduleStatus.STOPPED
 
 

@@ -69,7 +69,7 @@ def test_a_process_more_is_memory_more() -> None:
 def test_automation_starts_on_where_it_is_asked_for(settings: Settings) -> None:
     definitions = create_definitions(settings.model_copy(update={"automation": True}))
 
-    for name in ("every_night", "every_sunday"):
+    for name in ("every_night", "every_sunday", "every_hour"):
         assert definitions.resolve_schedule_def(name).default_status == dg.DefaultScheduleStatus.RUNNING
     assert definitions.resolve_sensor_def("catalog_gained_items").default_status == dg.DefaultSensorStatus.RUNNING
     # the sensor would ask for the same days as the schedule

@@ -19,6 +19,7 @@
 | cascade:popular:global | string | JSON [[item_id, count], …], best first | none: replaced by each build |
 | cascade:popular:l1:{category} | string | the same, of one top-level category | none |
 | cascade:popular:l2:{category} | string | the same, of one second-level category | none |
+| cascade:drift | string | JSON of drift.report: the latest window's indices | none: replaced every hour |
 | cascade:built:{asset} | string | digest of the build that wrote the asset's keys | none |
 
 (1) Of the items in it each goes by its own age before the key does (generations.py).
@@ -58,6 +59,7 @@ FORGETTINGS = f"{_PREFIX}:forgettings"
 FORGETTING_LOCK = f"{_PREFIX}:forgetting"
 CANARY_USERS_PATTERN = f"{_PREFIX}:canary:*"
 POPULAR_GLOBAL = f"{_PREFIX}:popular:global"
+DRIFT = f"{_PREFIX}:drift"
 
 
 def seen(user_id: str) -> str:

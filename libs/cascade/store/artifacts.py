@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cascade.drift.reference import Reference
 from cascade.features.item_table import ItemTable
 from cascade.features.popularity import Popularity
 from cascade.features.transforms import ContextTransform, UserTransform
@@ -59,6 +60,7 @@ class RetrievalArtifacts:
     context_transform: of the moment; a query tower of mode static has none
     item_vectors: float32 [items, dim] of the candidate tower, exact where the index may have rounded them; what a query
         tower of mode session reads of the items that a user met. Mapped from the bundle, not held
+    reference: how inputs and scores were distributed in training; None in bundles of before there was one
     """
 
     user_transform: UserTransform
@@ -68,6 +70,7 @@ class RetrievalArtifacts:
     device: str = "auto"
     context_transform: ContextTransform | None = None
     item_vectors: NDArray[np.float32] | None = None
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         require_same_tower(self.query_tower.candidate_fingerprint, self.index.source)
@@ -125,6 +128,8 @@ class RetrievalArtifacts:
             self.context_transform.save(folder / _CONTEXT)
         if self.item_vectors is not None:
             np.save(folder / _ITEM_VECTORS, self.item_vectors, allow_pickle=False)
+        if self.reference is not None:
+            self.reference.save(folder)
 
     @classmethod
     def load(cls, folder: Path, threads: int | None = None, device: str = "auto") -> RetrievalArtifacts:
@@ -141,6 +146,7 @@ class RetrievalArtifacts:
             # Bundles of before there were modes have neither.
             ContextTransform.load(folder / _CONTEXT) if (folder / _CONTEXT).is_dir() else None,
             _mapped(folder / _ITEM_VECTORS) if (folder / _ITEM_VECTORS).is_file() else None,
+            Reference.load(folder),
         )
 
 
@@ -151,6 +157,7 @@ class RankerArtifacts:
     device: where it serves: auto, cpu or cuda
     precompute_bytes: memory allowed for what is computed of each item beforehand; where the items need more, every
     request computes it anew
+    reference: as above
     """
 
     user_transform: UserTransform
@@ -159,6 +166,7 @@ class RankerArtifacts:
     dlrm: Dlrm
     device: str = "auto"
     precompute_bytes: int = PRECOMPUTE_BYTES
+    reference: Reference | None = None
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -189,6 +197,8 @@ class RankerArtifacts:
         self.context_transform.save(folder / _CONTEXT)
         self.items.save(folder / _ITEMS)
         self.dlrm.save(folder / _DLRM)
+        if self.reference is not None:
+            self.reference.save(folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto", precompute_bytes: int = PRECOMPUTE_BYTES) -> RankerArtifacts:
@@ -202,6 +212,7 @@ class RankerArtifacts:
             Dlrm.load(folder / _DLRM),
             device,
             precompute_bytes,
+            Reference.load(folder),
         )
 
 

@@ -296,15 +296,30 @@ def _rank(
         drawn = np.where(drawn == wanted[:, None], (drawn + 1) % len(table), drawn)
     scored = np.concatenate([wanted[:, None], drawn], axis=1)  # [R, 1 + NEGATIVES]
     both = np.concatenate([np.maximum(retrieved, 0), scored], axis=1)
+    chances = chances_of(rows, ranker, both, source)
+    width = retrieved.shape[1]
+    order = np.argsort(np.where(retrieved < 0, 1.0, -chances[:, :width]), axis=1, kind="stable")
+    return np.take_along_axis(retrieved, order, axis=1), chances[:, width:]
+
+
+def chances_of(
+    rows: pa.Table, ranker: Ranker, positions: NDArray[np.integer], source: InteractionSource | None
+) -> NDArray[np.float32]:
+    """Click probabilities of items for rows, as of the rows' own moments: float32 [R, C].
+
+    positions: [R, C] in the ranker's item table; source: holds the rows' users' earlier events, for a ranker that
+    reads them
+    """
+    table = ranker.items
     users, where = ranker.user_transform.transform(rows), ranker.context_transform.transform(rows)
     moments = np.asarray(rows.column("timestamp"), np.int64)
     affinity = ranker.dlrm.affinity_over(table)
     histories = None
     if ranker.dlrm.events_read and source is not None:
         histories = histories_of_rows(rows, source, table.item_ids)
-    chances = np.empty(both.shape, np.float32)
+    chances = np.empty(positions.shape, np.float32)
     for start in range(0, len(rows), _CHUNK):
-        part = both[start : start + _CHUNK]
+        part = positions[start : start + _CHUNK]
         mine = slice(start, start + len(part))
         of_rows = None if histories is None else histories.take(mine)
         at = np.repeat(np.arange(start, start + len(part)), part.shape[1])
@@ -322,9 +337,7 @@ def _rank(
             at - start,
             offset,
         ).reshape(part.shape)
-    width = retrieved.shape[1]
-    order = np.argsort(np.where(retrieved < 0, 1.0, -chances[:, :width]), axis=1, kind="stable")
-    return np.take_along_axis(retrieved, order, axis=1), chances[:, width:]
+    return chances
 
 
 def _number(value: float | None) -> str:

@@ -182,7 +182,7 @@ def catalog() -> Catalog:
 def make_recommender(stages: FakeStages, notes: Notes, catalog: Catalog) -> Callable[..., Recommender]:
     """A recommender over the fakes, with other numbers where given."""
 
-    def make(**budget: Any) -> Recommender:
+    def make(served_share: float = 0.0, **budget: Any) -> Recommender:
         popular = popularity()
         bundled = BundledPopularity(popular.global_, popular.by_l1, popular.by_l2)
         ports = Ports(
@@ -200,6 +200,7 @@ def make_recommender(stages: FakeStages, notes: Notes, catalog: Catalog) -> Call
             notes,
             Budget(**{"candidates": 20, "deeper": 30, "total_s": 60, **budget}),
             lambda: NOW + 0.5,
+            served_share=served_share,
         )
 
     return make

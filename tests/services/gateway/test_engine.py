@@ -6,10 +6,11 @@ from hypothesis import settings as hypothesis_settings
 
 from cascade.api.common import UserFeatures
 from cascade.api.gateway import RecommendationRequest
-from cascade.api.impressions import Impression
+from cascade.api.impressions import Impression, Served
 from cascade.api.ranker import Composition
 from cascade.errors import CascadeError
 from cascade.online.errors import OnlineStoreDown
+from services.gateway.engine import is_sampled
 from services.gateway.ports import StageDown, StageLate, StageRefused
 
 pytestmark = pytest.mark.asyncio
@@ -237,6 +238,43 @@ async def test_what_was_shown_is_logged_with_the_chance_it_had(make_recommender,
     assert [item.propensity for item in impression.items] == [1 / 2, 1 / 3, 1 / 4]
     assert impression.versions == {"retrieval": "r1", "ranker": "d1"}
     assert impression.tracks == {"retrieval": "stable", "ranker": "stable"}
+
+
+async def test_of_a_sample_it_is_logged_what_the_models_were_served_with(make_recommender, stages):
+    users = [f"u-{number}" for number in range(400)]
+    told = {"age": 40, "gender": "f", "top_category": "hats", "recent": ["1|view|item-01"]}
+    stages.features = {user: UserFeatures(user_id=user, **told) for user in users}
+    recommender = make_recommender(served_share=0.25)
+    for user in users:
+        await recommender.recommend(ask(user, k=1), "r")
+    stages.failing = {"features": StageDown("features", "x")}
+    for user in users:
+        await recommender.recommend(ask(user, k=1), "r")
+
+    known, unknown = ([one.served for one in part] for part in (stages.impressions[:400], stages.impressions[400:]))
+    sampled = [one for one in known if one is not None]
+    assert 60 < len(sampled) < 140
+    assert set(map(type, known)) == {Served, type(None)}
+    assert {one.model_dump_json() for one in sampled} == {'{"age":40.0,"gender":"f","top_category":"hats","recent":1}'}
+    assert [one is None for one in unknown] == [one is None for one in known], "a visitor is in the sample or not"
+    nobody = Served(age=None, gender=None, top_category=None, recent=0)
+    assert all(one in (None, nobody) for one in unknown), "what the models saw where the features were down"
+
+
+async def test_each_hour_has_a_sample_of_its_own():
+    hours = [[is_sampled(f"u{n}", hour * 3600 + 59, 0.25) for n in range(1000)] for hour in range(2)]
+    assert [200 < sum(one) < 300 for one in hours] == [True, True]
+    assert hours[0] != hours[1]
+    assert [is_sampled(f"u{n}", 3599, 0.25) for n in range(1000)] == hours[0], "the whole hour through"
+
+
+@pytest.mark.parametrize(("share", "logged"), [(0.0, 0), (1.0, 50)])
+async def test_all_or_none_are_logged_with_their_features(make_recommender, stages, share, logged):
+    recommender = make_recommender(served_share=share)
+    for number in range(50):
+        await recommender.recommend(ask(f"u-{number}", k=1), "r")
+
+    assert sum(one.served is not None for one in stages.impressions) == logged
 
 
 async def test_a_list_that_no_chance_made_has_propensity_one(make_recommender, stages, now):

@@ -31,6 +31,8 @@ class TcpCaller:
     url: http://host:port or https://host:port; a path is put before that of each call
     address: the IP address to connect to; none: whatever the URL's host resolves to. The host stays the one that is
         asked for, by the Host header and in TLS
+    max_connections: at once; calls beyond wait for one within their time
+    keep_alive_s: connections that have been idle for so long are given up with the next answer
     """
 
     def __init__(
@@ -80,8 +82,9 @@ class TcpCaller:
                 connection.abort()  # whatever still arrives belongs to nobody
                 raise
             if connection.reusable and not self._closed:
-                connection.idle_since = loop.time()
+                connection.idle_since = now = loop.time()
                 self._idle.append(connection)
+                self._let_go(now)
             else:
                 connection.abort()
             return answer
@@ -119,6 +122,11 @@ class TcpCaller:
                 return connection
             connection.abort()
         return None
+
+    def _let_go(self, now: float) -> None:
+        """Those that a busier moment opened and nobody has taken since: the one at the left is idle for longest."""
+        while self._idle and (now - self._idle[0].idle_since >= self._keep_alive_s or not self._idle[0].reusable):
+            self._idle.popleft().abort()
 
     async def _connect(self, timeout_s: float) -> _Connection:
         loop = asyncio.get_running_loop()

@@ -238,3 +238,27 @@ async def test_a_call_tells_how_much_time_it_has():
     async with serving(forever(answer)) as (caller, _):
         await ask(caller, timeout_s=1.5)
     assert b"\r\nx-deadline-ms: 1500\r\n" in got[0]
+
+
+async def test_connections_that_a_busy_moment_opened_are_given_up():
+    """One call after another takes the connection that came back last: the others must not stay open for that."""
+    gone, busy = [], asyncio.Event()
+
+    async def talk(reader, writer, number):
+        try:
+            while True:
+                await read_request(reader)
+                if number == 20:
+                    busy.set()
+                await busy.wait()
+                writer.write(OK)
+        finally:
+            gone.append(number)
+
+    async with serving(talk, keep_alive_s=0.1) as (caller, connections):
+        await asyncio.gather(*(ask(caller) for _ in range(20)))
+        until = asyncio.get_running_loop().time() + 5
+        while len(gone) < 19 and asyncio.get_running_loop().time() < until:
+            await ask(caller)
+            await asyncio.sleep(0.02)
+        assert (len(connections), len(gone)) == (20, 19)

@@ -160,7 +160,7 @@ async def open_gateway(
     tracks = Tracks(telemetry.tracks)
 
     def by_track(service: Stage, timeout_ms: int) -> TrackedCalls:
-        return TrackedCalls(service, tracks, telemetry.tracks, settings.canary_time_share * timeout_ms / 1000)
+        return TrackedCalls(service, tracks, telemetry.tracks, timeout_ms / 1000, settings.canary_time_share)
 
     ports = Ports(
         features=features,

@@ -69,14 +69,20 @@ class TcpCaller:
         """See Caller. There is one way here, so nothing is repeated."""
         request = self._request(method, path, body, headers, timeout_s)
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
+        until, waited = loop.time() + timeout_s, False
         if self._slots.locked():
             await self._turn(method, path, timeout_s)
+            waited = True
         else:
             await self._slots.acquire()
         try:
-            connection = self._kept(loop.time()) or await self._connect(until - loop.time())
+            connection = self._kept(loop.time())
+            if connection is None:
+                connection = await self._connect(until - loop.time())
+                waited = True
             try:
+                if waited:  # what is told on is what is left now
+                    request = self._request(method, path, body, headers, until - loop.time())
                 answer = await connection.exchange(request, until)
             except BaseException:
                 connection.abort()  # whatever still arrives belongs to nobody

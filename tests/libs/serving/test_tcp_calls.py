@@ -236,8 +236,9 @@ async def test_a_call_tells_how_much_time_it_has():
         return OK
 
     async with serving(forever(answer)) as (caller, _):
+        await ask(caller)  # connecting takes a part of its time
         await ask(caller, timeout_s=1.5)
-    assert b"\r\nx-deadline-ms: 1500\r\n" in got[0]
+    assert b"\r\nx-deadline-ms: 1500\r\n" in got[1]
 
 
 async def test_connections_that_a_busy_moment_opened_are_given_up():
@@ -262,3 +263,18 @@ async def test_connections_that_a_busy_moment_opened_are_given_up():
             await ask(caller)
             await asyncio.sleep(0.02)
         assert (len(connections), len(gone)) == (20, 19)
+
+
+async def test_the_time_told_on_is_what_waiting_for_a_connection_has_left():
+    told = []
+
+    async def talk(reader, writer, number):
+        while True:
+            head, _ = await read_request(reader)
+            told.append(int(head.split(b"x-deadline-ms: ")[1].split(b"\r\n")[0]))
+            await asyncio.sleep(0.3)
+            writer.write(OK)
+
+    async with serving(talk, max_connections=1) as (caller, _):
+        await asyncio.gather(ask(caller, 5.0), ask(caller, 5.0))
+    assert told[0] > 4900 >= 4750 > told[1]

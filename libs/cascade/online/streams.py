@@ -149,6 +149,11 @@ class ConsumerGroup:
         self._bury = client.register_script(_BURY)
         self._trim = client.register_script(_TRIM)
 
+    def now_ms(self) -> int:
+        """The server's clock, which entries have their time of: milliseconds since 1970."""
+        seconds, micros = self._client.time()
+        return int(1000 * seconds + micros // 1000)
+
     def ensure(self) -> None:
         """Create stream and group where they are missing; a new group begins with the stream's first entry."""
         try:

@@ -160,7 +160,7 @@ class _Connection(asyncio.Protocol):
         self.reusable = False
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[Answer] | None = None
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
@@ -199,7 +199,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._waiting is None:  # an answer nobody asked for
+        if self._waiting is None or self._parser is None:  # an answer nobody asked for
             self.abort()
             return
         try:
@@ -209,6 +209,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._parser = None  # which holds this: a circle that would wait for the collector, thousands at a time
         self._fail(CallFailed(f"the connection broke before the answer was whole ({error or 'closed'})"))
 
     # llhttp
@@ -228,6 +229,7 @@ class _Connection(asyncio.Protocol):
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        assert self._parser is not None  # noqa: S101  (it calls this)
         status = self._parser.get_status_code()
         if status < 200:  # 100 Continue and the like: the answer follows
             return

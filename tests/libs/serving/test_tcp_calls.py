@@ -1,10 +1,13 @@
 """Calls over real sockets: whatever the other side does has one outcome, and no connection is reused wrongly."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import gc
+import weakref
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from cascade.serving import tcp_calls
 from cascade.serving.calls import CallFailed, CallLate
 from cascade.serving.tcp_calls import TcpCaller
 
@@ -263,6 +266,36 @@ async def test_connections_that_a_busy_moment_opened_are_given_up():
             await ask(caller)
             await asyncio.sleep(0.02)
         assert (len(connections), len(gone)) == (20, 19)
+
+
+async def test_connections_that_are_over_do_not_wait_for_the_garbage_collector():
+    """A service that is late costs a connection a call; the collector comes after tens of thousands of objects."""
+    made = []
+
+    class Watched(tcp_calls._Connection):
+        def __init__(self, loop):
+            super().__init__(loop)
+            made.append(weakref.ref(self))
+
+    async def talk(reader, writer, number):
+        await read_request(reader)
+        if number % 2:
+            await reader.read()  # never answers
+        writer.write(OK.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tcp_calls, "_Connection", Watched)
+        gc.collect()
+        gc.disable()
+        try:
+            async with serving(talk) as (caller, _):
+                for number in range(6):
+                    with suppress(CallLate):
+                        await ask(caller, 5.0 if number % 2 else 0.02)
+                await asyncio.sleep(0.1)
+                assert [one() for one in made] == [None] * 6
+        finally:
+            gc.enable()
 
 
 async def test_the_time_told_on_is_what_waiting_for_a_connection_has_left():

@@ -107,7 +107,7 @@ return redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f-%.0f', lowest_m
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An entry of a stream as it was delivered to this reader.
 

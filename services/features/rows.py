@@ -44,7 +44,7 @@ _timestamp: TypeAdapter[int] = TypeAdapter(Timestamp)
 class Waiting:
     """What is asked of a list while it waits for its clicks.
 
-    All else stays in its entry as it came: read, it would take five times the memory, and a minute's lists wait at once.
+    All else stays in its entry as it came: read, it would take five times the memory, and a minute's lists wait.
     """
 
     request_id: str

@@ -89,7 +89,8 @@ def growth(name: str, samples: Sequence[Sample]) -> Grown:
     if len(samples) < _FEWEST_SAMPLES:
         raise ValueError(f"{len(samples)} samples of {name} tell nothing; give {_FEWEST_SAMPLES} or more")
     first = samples[0].at
-    slope, begins, _, _ = theilslopes([one.rss for one in samples], [one.at - first for one in samples])
+    line = theilslopes([one.rss for one in samples], [one.at - first for one in samples])
+    slope, begins = float(line.slope), float(line.intercept)
     third = len(samples) // 3
     return Grown(
         name,

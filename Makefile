@@ -4,7 +4,7 @@
 # make bench-quick  the request path alone, two minutes
 # make canary-demo  a good version of the ranker is promoted under load, a slow, an erring and a random one rolled back
 # make chaos  faults under load, a table in docs/reliability.md (two hours; ROW=kill-ranker for one row, SECONDS=60 each,
-#             SOAK=3600), and 100,000 events while workers and Redis are killed: each is in the Parquet exactly once
+#             SOAK=3600 its soak), and 100,000 events while workers and Redis are killed: each is in the Parquet exactly once
 # make docs   the documentation as a site, in artifacts/site; strict
 # make pictures  pictures of the pages for the documentation, taken anew by the browser tests (needs Chromium)
 # make k8s    render every overlay of k8s/ (needs kubectl or kustomize), validate all objects, hold the house rules

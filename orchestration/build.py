@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from cascade.settings import Settings
 from orchestration.assets.fine_tuning import POOL
 from orchestration.assets.new_items import catalog_changed
 from orchestration.base import base_file, base_of_all_days, fresh_base, record_base, recorded_base
+from orchestration.checks import ALL, BLOCKING
 from orchestration.graph import BUILD_JOB, base_assets, create_definitions
 from orchestration.jobs import NEW_ITEMS_JOB
 from orchestration.progress import TerminalReporter, reporting_to
@@ -71,6 +72,12 @@ def outdated(workspace: Workspace, provenance: Provenance) -> list[dg.AssetKey]:
     return chosen
 
 
+def unchecked(workspace: Workspace, making: Collection[dg.AssetKey]) -> list[dg.AssetCheckKey]:
+    """Blocking checks of artifacts that stay and are not known to have passed: a run ended before, or with, them."""
+    staying = [name for name in BLOCKING if dg.AssetKey(name) not in making]
+    return [dg.AssetCheckKey(dg.AssetKey(name), check) for name in staying for check in workspace.unpassed(name)]
+
+
 def build(settings: Settings, console: Console) -> bool:
     """Make what is outdated; returns whether all of it, and every blocking check, went well."""
     if settings.own_shop:
@@ -81,15 +88,19 @@ def build(settings: Settings, console: Console) -> bool:
         record_base(settings, fresh_base(settings))
     workspace = _workspace(settings)
     chosen = outdated(workspace, workspace.provenance)
+    doubtful = unchecked(workspace, chosen)
     done = True
+    if doubtful:
+        console.print(f"Checking first what is whole and unchecked: {', '.join(check.name for check in doubtful)}.")
     if chosen:
         console.print(f"Building {len(chosen)} of {len(workspace.provenance.ordered())} assets.")
-        done = _run(settings, instance, console, BUILD_JOB, chosen)
+    if chosen or doubtful:
+        done = _run(settings, instance, console, BUILD_JOB, chosen, doubtful)
     changed = settings.own_shop and done and catalog_changed(_workspace(settings))
     if changed:
         console.print("The catalog has changed: taking its new items in.")
         done = _run(settings, instance, console, NEW_ITEMS_JOB, None)
-    if not chosen and not changed:
+    if done and not chosen and not changed:
         console.print("Data, models and index are up to date.")
     return done
 
@@ -112,11 +123,12 @@ def retrain(settings: Settings, console: Console) -> bool:
             f"Training on {len(base.split.train)} days to {base.split.train[-1]}, evaluating on "
             f"{', '.join(map(str, base.split.evaluate))}."
         )
-        keys = _workspace(settings).provenance.ordered()
+        workspace = _workspace(settings)
+        keys = workspace.provenance.ordered()
         if not settings.own_shop:
             # the built-in shop is there; to write it again would change nothing
             keys = [key for key in keys if key.to_user_string() not in RAW]
-        done = _run(settings, instance, console, BUILD_JOB, keys)
+        done = _run(settings, instance, console, BUILD_JOB, keys, unchecked(workspace, keys))
     finally:
         if not done:
             record.unlink()
@@ -127,13 +139,21 @@ def retrain(settings: Settings, console: Console) -> bool:
 
 def _workspace(settings: Settings) -> Workspace:
     """What the full training makes, with digests as of now."""
-    return Workspace(settings, Provenance(base_assets(settings), settings))
+    return Workspace(settings, Provenance(base_assets(settings), settings), BLOCKING)
 
 
 def _run(
-    settings: Settings, instance: dg.DagsterInstance, console: Console, job: str, chosen: list[dg.AssetKey] | None
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    console: Console,
+    job: str,
+    chosen: list[dg.AssetKey] | None,
+    also: Sequence[dg.AssetCheckKey] = (),
 ) -> bool:
-    """Run a job in this process, tell how its assets and checks went, and whether all went well."""
+    """Run a job in this process, tell how its assets and checks went, and whether all went well.
+
+    chosen: None for all assets of the job; also: checks of assets that are not among them, and that hold them back
+    """
     days = known_days(settings)
     over_days = {
         ASSET_PARTITION_RANGE_START_TAG: days[0].isoformat(),
@@ -142,15 +162,14 @@ def _run(
     partitioned = chosen is not None and dg.AssetKey("interactions") in chosen
     terminal = TerminalReporter(console)
     with reporting_to(terminal), terminal.live() if console.is_terminal else nullcontext():
-        result = (
-            create_definitions(settings)
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=instance,
-                asset_selection=chosen,
-                tags=over_days if partitioned else None,
-                raise_on_error=False,
-            )
+        definition = create_definitions(settings).resolve_job_def(job)
+        if also:
+            definition = _with_checks(definition, chosen or [], also)
+        result = definition.execute_in_process(
+            instance=instance,
+            asset_selection=None if also else chosen,
+            tags=over_days if partitioned else None,
+            raise_on_error=False,
         )
     for check in result.get_asset_check_evaluations():
         if not check.passed:
@@ -162,6 +181,17 @@ def _run(
             cause = error.cause if error is not None and error.cause is not None else error
             console.print(f"[red]{event.step_key} failed: {cause.message.strip() if cause else 'no reason given'}")
     return bool(result.success)
+
+
+def _with_checks(
+    job: dg.JobDefinition, chosen: list[dg.AssetKey], also: Sequence[dg.AssetCheckKey]
+) -> dg.JobDefinition:
+    """The job's part that makes these assets and runs their checks, and the other checks besides.
+
+    Within it Dagster holds back what depends on an asset for its blocking checks, though the asset itself is not made.
+    """
+    own = {key for definition in ALL for key in definition.check_keys if key.asset_key in chosen}
+    return job.get_subset(asset_selection=set(chosen), asset_check_selection=own | set(also))
 
 
 @contextmanager

@@ -1,14 +1,18 @@
 """Asset checks: what must hold before anything is built on an asset.
 
-Those about the data and the index are blocking. Those about a model's quality fail visibly without stopping a first
+Those about the data and the index are blocking: a note beside the artifact tells that they have passed (`passed.py`),
+and nothing is made of an artifact without it. Those about a model's quality fail visibly without stopping a first
 release, since a shop without any bundle has nothing better to serve; releases after the first are gated.
 """
+
+from collections.abc import Callable
 
 import dagster as dg
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from orchestration import passed
 from orchestration.assets.drift import feature_drift, shown
 from orchestration.assets.drift import read_report as read_drift
 from orchestration.assets.evaluation import evaluation, read_report
@@ -18,9 +22,29 @@ from orchestration.workspace import Workspace
 
 INTERACTIONS = dg.AssetKey("interactions")
 
+Judge = Callable[[Workspace], dg.AssetCheckResult]
 
-@dg.asset_check(asset=INTERACTIONS, blocking=True)
-def every_day_has_rows(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+
+def blocking(asset: dg.AssetKey | dg.AssetsDefinition) -> Callable[[Judge], dg.AssetChecksDefinition]:
+    """Makes a blocking check of a function, which is noted beside the artifact where it passes."""
+    name = (asset if isinstance(asset, dg.AssetKey) else asset.key).to_user_string()
+
+    def decorate(judge: Judge) -> dg.AssetChecksDefinition:
+        @dg.asset_check(asset=asset, name=judge.__name__, description=judge.__doc__, blocking=True)
+        def check(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+            artifact = workspace.folder(name)
+            judged = passed.seal(artifact)
+            result = judge(workspace)
+            passed.note(artifact, judge.__name__, judged if result.passed else None)
+            return result
+
+        return check
+
+    return decorate
+
+
+@blocking(INTERACTIONS)
+def every_day_has_rows(workspace: Workspace) -> dg.AssetCheckResult:
     """No day that training or evaluation reads is empty."""
     rows = {
         day.isoformat(): sum(pq.read_metadata(file).num_rows for file in workspace.dataset.interaction_files([day]))
@@ -30,20 +54,20 @@ def every_day_has_rows(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckR
     return dg.AssetCheckResult(passed=bool(rows) and not empty, metadata={"rows": rows, "empty_days": empty})
 
 
-@dg.asset_check(asset=training_rows, blocking=True)
-def no_leakage_in_training(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+@blocking(training_rows)
+def no_leakage_in_training(workspace: Workspace) -> dg.AssetCheckResult:
     """No feature is newer than its row, and no row is of an evaluation day."""
     return _no_leakage(workspace, "training_rows")
 
 
-@dg.asset_check(asset=evaluation_rows, blocking=True)
-def no_leakage_in_evaluation(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+@blocking(evaluation_rows)
+def no_leakage_in_evaluation(workspace: Workspace) -> dg.AssetCheckResult:
     """No feature is newer than its row."""
     return _no_leakage(workspace, "evaluation_rows")
 
 
-@dg.asset_check(asset=candidate_index, blocking=True)
-def index_reaches_recall_target(workspace: dg.ResourceParam[Workspace]) -> dg.AssetCheckResult:
+@blocking(candidate_index)
+def index_reaches_recall_target(workspace: Workspace) -> dg.AssetCheckResult:
     """The saved index finds what exact search finds, for other users than those it was tuned with.
 
     Two standard errors are the sample's own: below the target beyond them, it fails.
@@ -126,3 +150,15 @@ ALL = [
     ranker_auc_above_chance,
     serving_is_like_training,
 ]
+
+
+def _by_asset(checks: list[dg.AssetChecksDefinition]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for spec in (spec for definition in checks for spec in definition.check_specs if spec.blocking):
+        asset = spec.asset_key.to_user_string()
+        found[asset] = (*found.get(asset, ()), spec.name)
+    return found
+
+
+BLOCKING = _by_asset(ALL)
+"""Asset → its blocking checks."""

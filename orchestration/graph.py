@@ -45,7 +45,7 @@ def all_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def create_definitions(settings: Settings) -> dg.Definitions:
     """Definitions under these settings."""
     base, assets = base_assets(settings), all_assets(settings)
-    workspace = Workspace(settings, Provenance(assets, settings))
+    workspace = Workspace(settings, Provenance(assets, settings), checks.BLOCKING)
     jobs = {
         BUILD_JOB: (_selection(base), "the full training, from data to released bundles"),
         FINE_TUNING_JOB: (

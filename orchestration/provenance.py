@@ -19,6 +19,9 @@ from cascade.data.contract import Dataset
 from cascade.settings import Settings
 from orchestration.base import recorded_base
 
+PROVENANCE_FILE = "provenance.json"
+"""Beside the artifact: its digest, when it was made and by which run, and what that took."""
+
 SETTINGS = "cascade/settings"
 """Metadata key of an asset: names of the settings it reads."""
 
@@ -59,6 +62,11 @@ class Provenance:
                 until=None if base is None else base.days[-1], items=None if base is None else base.items
             )
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def inputs(self, asset: str) -> list[str]:
+        """What the asset is made of directly, itself (its partition before) left out."""
+        key = dg.AssetKey(asset)
+        return [dep.asset_key.to_user_string() for dep in self._specs[key].deps if dep.asset_key != key]
 
     def ordered(self) -> list[dg.AssetKey]:
         """All assets, inputs before what is made of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -20,12 +20,11 @@ from cascade.data.split import DaySplit
 from cascade.files import replacing_folder
 from cascade.settings import Settings
 from cascade.store import ModelStore
+from orchestration import passed
 from orchestration.base import base_of, own_days, recorded_base
 from orchestration.measure import Cost, measured
 from orchestration.progress import Report, reporter
-from orchestration.provenance import Provenance
-
-PROVENANCE_FILE = "provenance.json"
+from orchestration.provenance import PROVENANCE_FILE, Provenance
 
 if TYPE_CHECKING:
     CheckedResult = dg.MaterializeResult[None]
@@ -58,11 +57,17 @@ class Making:
 
 
 class Workspace:
-    """The state folder as assets see it."""
+    """The state folder as assets see it.
 
-    def __init__(self, settings: Settings, provenance: Provenance) -> None:
+    blocking: asset → its checks that what reads it has to wait for (`checks.BLOCKING`)
+    """
+
+    def __init__(
+        self, settings: Settings, provenance: Provenance, blocking: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self.settings = settings
         self.provenance = provenance
+        self._blocking = blocking or {}
 
     # What is there
 
@@ -87,6 +92,10 @@ class Workspace:
         except (FileNotFoundError, ValueError):
             return {}
         return content
+
+    def unpassed(self, asset: str) -> list[str]:
+        """Blocking checks of the asset that its artifact, as it lies there, is not known to have passed."""
+        return passed.missing(self.folder(asset), self._blocking.get(asset, ()))
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -122,8 +131,11 @@ class Workspace:
         With `extend` the parts it has already, if made of the same, stay: an asset with partitions grows by some.
         With `part` a partition is an artifact of its own, in a folder below the asset's. made_of: what else than code,
         settings and inputs decides the result, such as the version it goes on from; part of its digest.
+
+        Raises Failure where an input has not passed its blocking checks.
         """
         asset = context.asset_key.to_user_string()
+        self._require_passed(self.provenance.inputs(asset))
         target = self.folder(asset, part)
         made_of = dict(made_of or {})
         digest = self.digest(asset)
@@ -148,6 +160,14 @@ class Workspace:
             (fresh / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2))
         shutil.rmtree(self.checkpoints(asset, digest), ignore_errors=True)
         reporter().finish(asset, f"{cost.peak_mb:,.0f} MB")
+
+    def _require_passed(self, inputs: Iterable[str]) -> None:
+        doubtful = [f"{check} of {asset}" for asset in inputs for check in self.unpassed(asset)]
+        if doubtful:
+            raise dg.Failure(
+                f"not known to have passed: {', '.join(doubtful)}; nothing is built on that. "
+                "Run the check in Dagster, or the build (`cascade up`), which runs it first"
+            )
 
 
 def _shown(cost: Cost) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,8 +17,23 @@ from bench.chaos.result import Result
 from cascade.online.server import RedisServer, free_port
 from cascade.settings import Settings
 from cascade.store import ModelStore
+from orchestration.checks import BLOCKING
 
 _BUILD_S = 600.0
+_DIES_BEFORE_THE_CHECK = """
+import os, signal, sys
+from orchestration import build, passed
+
+asset, seal = sys.argv.pop(), passed.seal
+
+def dies(artifact):
+    if artifact.name == asset:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return seal(artifact)
+
+passed.seal = dies  # the first that a check asks for
+sys.exit(build.main())
+"""
 SERVICES = ("retrieval", "ranker", "gateway")
 
 
@@ -32,11 +48,11 @@ class Builds:
         self._environment = environment | {f"CASCADE_{name.upper()}": value for name, value in values.items()}
         self._log = folder.with_suffix(".log")
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """A build in a session of its own, so that all of it can be killed at once."""
+    def start(self, *program: str) -> subprocess.Popen[bytes]:
+        """A build in a session of its own, so that all of it can be killed at once. program: Python's arguments."""
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "orchestration.build"],
+                [sys.executable, *(program or ("-m", "orchestration.build"))],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -45,12 +61,26 @@ class Builds:
 
     def complete(self) -> str:
         """Build whatever is missing; → what it printed. Raises RuntimeError where it fails."""
-        before = self._log.stat().st_size if self._log.exists() else 0
-        code = self.start().wait(_BUILD_S)
-        printed = self._log.read_bytes()[before:].decode(errors="replace")
+        code, printed = self.tried()
         if code != 0:
             raise RuntimeError(f"the build ended with {code}:\n{printed[-2000:]}")
         return printed
+
+    def tried(self) -> tuple[int, str]:
+        """Build whatever is missing; → the exit code, and what it printed."""
+        before = self._log.stat().st_size if self._log.exists() else 0
+        code = self.start().wait(_BUILD_S)
+        return code, self._log.read_bytes()[before:].decode(errors="replace")
+
+    def killed_before_the_check_of(self, asset: str) -> None:
+        """Make this asset anew and SIGKILL the build once it is whole, before its blocking check has looked at it.
+
+        Raises RuntimeError where the build ended otherwise.
+        """
+        shutil.rmtree(self.settings.artifacts_dir / asset)
+        code = self.start("-c", _DIES_BEFORE_THE_CHECK, asset).wait(_BUILD_S)
+        if code != -signal.SIGKILL or not (self.settings.artifacts_dir / asset).is_dir():
+            raise RuntimeError(f"the build was not killed between {asset} and its check, but ended with {code}")
 
     def killed_in(self, among: Collection[str] | None, besides: Collection[str]) -> tuple[set[str], set[str]] | None:
         """Build until a step begins that is none of `besides` (and one of `among`, if given), then SIGKILL.
@@ -110,6 +140,12 @@ def run(result: Result, folder: Path, among: Collection[str] | None = None) -> N
         result.require(bool(killed), "killed in none")
         result.require(builds.versions() == calm.versions(), f"{builds.versions()} instead of {calm.versions()}")
         result.require("up to date" in builds.complete(), "a further build finds something to do")
+        for asset, checks in BLOCKING.items():
+            builds.killed_before_the_check_of(asset)
+            told = builds.complete()
+            result.require(all(check in told for check in checks), f"{asset} stays unchecked after a kill")
+        result.require(builds.versions() == calm.versions(), f"{builds.versions()} after kills before checks")
+        result.told.append(f"killed between an asset and its check, {len(BLOCKING)} times: the next build checks first")
         result.told.append(f"killed in {len(killed)} steps ({', '.join(sorted(killed))}); the same bundles in the end")
         if over:
             result.told.append(f"killed right after, since they took milliseconds: {', '.join(sorted(over))}")

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
-import psutil
 import pyarrow.parquet as pq
 import redis
 
@@ -100,12 +99,6 @@ class Member:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def usage(self) -> tuple[int, int]:
-        """Resident bytes, and open file descriptors."""
-        assert self.process is not None
-        process = psutil.Process(self.process.pid)
-        return int(process.memory_info().rss), int(process.num_fds())
-
     def metric(self, line: str) -> float:
         """The value of a line of its metrics page, found by how it begins; 0 where there is none."""
         page = httpx.get(f"{self.url}/metrics", timeout=10, trust_env=False).text
@@ -190,9 +183,13 @@ class Fleet:
 
     def pids(self) -> list[int]:
         """Process ids of all that runs at the moment."""
-        running = [one.process for one in self.members.values() if one.process is not None]
-        found = [process.pid for process in running if process.poll() is None]
-        return found if self.redis.pid is None else [*found, self.redis.pid]
+        return list(self.pids_by_name().values())
+
+    def pids_by_name(self) -> dict[str, int]:
+        """Name → process id, of all that runs at the moment."""
+        running = {name: one.process for name, one in self.members.items() if one.process is not None}
+        found = {name: process.pid for name, process in running.items() if process.poll() is None}
+        return found if self.redis.pid is None else {**found, self.redis.name: self.redis.pid}
 
     def add(self, name: str, part: Part, environment: Mapping[str, str]) -> Member:
         """Start one more process."""

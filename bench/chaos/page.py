@@ -23,6 +23,8 @@ def table(results: Sequence[Result]) -> str:
     lines += ["| " + " | ".join(_cells(one)) + " |" for one in results]
     lines += ["", "What the rows told besides:", ""]
     lines += [f"- `{one.row}` ({one.seconds:.0f} s): {'; '.join(one.told)}" for one in results if one.told]
+    for one in results:
+        lines += _growth(one)
     wrong = [one for one in results if not one.held]
     if wrong:
         lines += ["", "What did not hold:", ""]
@@ -30,6 +32,20 @@ def table(results: Sequence[Result]) -> str:
     lines += ["", "Measured on:", ""]
     lines += [f"- {what}: {', '.join(f'`{name}`' for name in rows)}" for what, rows in _machines(results).items()]
     return "\n".join(lines)
+
+
+def _growth(one: Result) -> list[str]:
+    if not one.grown:
+        return []
+    lines = ["", f"How the processes went on in `{one.row}`, after its warm-up:", ""]
+    lines += ["| process | memory | growth | an hour | open files, fewest before / after | most |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    lines += [
+        f"| {of.name} | {of.mib:,.0f} MiB | {of.percent:+.2f} % | {of.mib_an_hour:+.1f} MiB | "
+        f"{of.files_before} / {of.files_after} | {of.files_most} |"
+        for of in one.grown
+    ]
+    return lines
 
 
 def _cells(one: Result) -> tuple[str, ...]:

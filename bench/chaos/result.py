@@ -11,6 +11,23 @@ from pathlib import Path
 RESULTS = Path(__file__).parents[1] / "results" / "chaos"
 
 
+@dataclass(frozen=True)
+class Grown:
+    """How memory and open files of one process went on after the warm-up.
+
+    mib: resident at its beginning, by the line through all samples; percent: by how much it grew over the time watched
+    files_before, files_after: fewest of the first and of the last third; files_most: of all
+    """
+
+    name: str
+    mib: float
+    percent: float
+    mib_an_hour: float
+    files_before: int
+    files_after: int
+    files_most: int
+
+
 @dataclass
 class Result:
     """One row of the table. Times in seconds, latencies in milliseconds.
@@ -24,6 +41,7 @@ class Result:
     lost: accepted clicks that are neither in the stream nor in the Parquet; again: clicked items in later lists
     whole_s: after the return until the last list that was degraded or failed
     others: share of the processor that other programs took meanwhile
+    grown: of the soak, how each process went on
     told: figures and words of the row's own
     faults: what did not hold
     """
@@ -47,6 +65,7 @@ class Result:
     again: int = 0
     whole_s: float | None = None
     others: float = 0.0
+    grown: list[Grown] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     measured: dict[str, str] = field(default_factory=dict)
@@ -71,7 +90,9 @@ class Result:
     @classmethod
     def read(cls, path: Path) -> Result:
         """The other way."""
-        return cls(**json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        content["grown"] = [Grown(**one) for one in content.get("grown", [])]
+        return cls(**content)
 
 
 def quantile_ms(seconds: Sequence[float], share: float) -> float:

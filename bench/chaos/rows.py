@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from bench.chaos import bundles
+from bench.chaos import bundles, soak
 from bench.chaos.fleet import Member, RedisMember, Shape, ready
 from bench.chaos.result import quantile_ms
 from bench.chaos.scene import RATE, Row, Scene
@@ -244,24 +244,6 @@ async def clocks_are_off(scene: Scene) -> None:
     await scene.see_it_whole()
 
 
-# Long
-
-
-async def soak(scene: Scene) -> None:
-    """Half load for long: nothing may grow."""
-    await scene.pass_time(0.5)
-    before = {name: member.usage() for name, member in scene.fleet.members.items()}
-    await scene.pass_time(0.5)
-    for name, member in scene.fleet.members.items():
-        (rss, files), (rss_before, files_before) = member.usage(), before[name]
-        growth = 100 * (rss / rss_before - 1)
-        scene.result.told.append(
-            f"{name} {rss / 2**20:.0f} MiB {growth:+.2f} %, {files} files {files - files_before:+d}"
-        )
-        scene.result.require(growth < 1.0, f"{name} grew by {growth:.2f} % in the second half")
-        scene.result.require(files - files_before <= 4, f"{name} has {files - files_before} more files open")
-
-
 _STAGES = {"retrieval": frozenset({"retrieval"}), "filter": frozenset({"filter"}), "ranker": frozenset({"ranker"})}
 _STAGES |= {"features": frozenset(), "redis": FROM_REDIS, "gateway-1": frozenset()}
 _CLICKS_NEED = frozenset({"filter", "redis"})
@@ -322,7 +304,8 @@ ROWS: dict[str, Row] = {
             clocks_are_off, Shape(skews_s=(3600.0, -3600.0)), longest_s=20.0,
         ),
         Row(
-            "soak", "Soak at half load", "0 errors, memory +1 % at most, files flat", soak, rate=CAPACITY / 2,
+            "soak", "Soak at half load", "after a warm-up: 0 errors, memory of each service +1 % at most, files flat",
+            soak.soak, soak.SHAPE, rate=CAPACITY / 2,
         ),
     )
 }  # fmt: skip

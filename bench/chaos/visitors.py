@@ -22,7 +22,7 @@ _JSON = {"content-type": "application/json"}
 _UNKNOWN_SHARE = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """One list asked for.
 
@@ -40,7 +40,7 @@ class Asked:
     shown_again: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clicked:
     """One click. event_id: where it was answered with 202; retry_after: whether a refusal told when to come again."""
 

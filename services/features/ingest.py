@@ -108,6 +108,7 @@ class Ingest(Generic[T]):
         self._failing: list[_Due[tuple[Entry, str]]] = []
         self._ready_since = 0.0
         self._next_housekeeping = 0.0
+        self._server_ahead_ms = 0.0  # of the monotonic clock
         self._trouble: str | None = "it has not read the stream yet"
 
     @property
@@ -235,9 +236,10 @@ class Ingest(Generic[T]):
         if not self._fresh:
             return
         self._kind.use(self._fresh, catalog)
-        now, clock_ms = time.monotonic(), 1000 * time.time()
+        now = time.monotonic()
+        server_ms = 1000 * now + self._server_ahead_ms
         for entry, value in self._fresh:
-            waits_s = self._kind.hold_s - (clock_ms - entry.at_ms) / 1000 if self._kind.hold_s else 0.0
+            waits_s = self._kind.hold_s - (server_ms - entry.at_ms) / 1000 if self._kind.hold_s else 0.0
             heapq.heappush(self._waiting, _Due(now + max(waits_s, 0.0), next(self._numbers), (entry, value)))
         self._fresh = []
 
@@ -341,6 +343,9 @@ class Ingest(Generic[T]):
     def _housekeeping(self, catalog: Catalog) -> None:
         group, policy, stream = self._group, self._policy, self._kind.stream
         group.ensure()
+        # Entries have their time of the server: this machine's clock, if it were off, would hold lists for hours, or
+        # write them before their clicks are in.
+        self._server_ahead_ms = group.now_ms() - 1000 * time.monotonic()
         idle_ms = int(1000 * policy.claim_after_s)
         group.renew(idle_ms // 3, self._held)
         for name, ids in group.unfinished(idle_ms).items():

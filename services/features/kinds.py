@@ -11,7 +11,6 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 from redis import Redis
 
-from cascade.api.impressions import Impression
 from cascade.data.contract import IMPRESSIONS, INTERACTIONS
 from cascade.online import keys
 from cascade.online.activity import Activity, FeastActivity
@@ -20,11 +19,13 @@ from cascade.online.streams import Entry
 from cascade.serving.logging import get_logger
 from services.features.rows import (
     Catalog,
+    Waiting,
     day_of,
     event_of,
     event_table,
     impression_of,
     impression_table,
+    waiting_of,
 )
 from services.features.telemetry import Telemetry
 
@@ -122,22 +123,22 @@ class Impressions:
         self._redis = redis
         self.hold_s = attribution_s
 
-    def parse(self, entry: Entry, catalog: Catalog) -> Impression:
+    def parse(self, entry: Entry, catalog: Catalog) -> Waiting:
         """See Kind."""
-        return impression_of(entry, catalog)
+        return waiting_of(entry, catalog)
 
-    def use(self, entries: Sequence[tuple[Entry, Impression]], catalog: Catalog) -> None:
+    def use(self, entries: Sequence[tuple[Entry, Waiting]], catalog: Catalog) -> None:
         """Nothing is done at once."""
 
-    def user(self, value: Impression) -> str:
+    def user(self, value: Waiting) -> str:
         """See Kind."""
         return value.user_id
 
-    def day(self, value: Impression) -> date:
+    def day(self, value: Waiting) -> date:
         """See Kind."""
         return day_of(value.timestamp)
 
-    def rows(self, entries: Sequence[tuple[Entry, Impression]]) -> pa.Table:
+    def rows(self, entries: Sequence[tuple[Entry, Waiting]]) -> pa.Table:
         """With the clicks known by now."""
         requests = list(dict.fromkeys(shown.request_id for _, shown in entries))
         with self._redis.pipeline(transaction=False) as step:
@@ -147,7 +148,7 @@ class Impressions:
         clicked = {
             request_id: {item.decode() for item in items} for request_id, items in zip(requests, found, strict=True)
         }
-        return impression_table([(entry.id, shown) for entry, shown in entries], clicked)
+        return impression_table([(entry.id, impression_of(entry)) for entry, _ in entries], clicked)
 
 
 class OfflinePushes:

@@ -25,7 +25,7 @@ from cascade.online.stream_lag import event_lag
 from cascade.online.token_bucket import TokenBuckets
 from cascade.online.user_features import FeastUserFeatures
 from cascade.serving.balance import Ejection
-from cascade.serving.balanced_calls import BalancedCaller
+from cascade.serving.balanced_calls import BalancedCaller, over_tcp
 from cascade.serving.breaker import Breaking
 from cascade.serving.calls import Caller
 from cascade.serving.context import current_request_id
@@ -160,7 +160,7 @@ async def open_gateway(
     tracks = Tracks(telemetry.tracks)
 
     def by_track(service: Stage, timeout_ms: int) -> TrackedCalls:
-        return TrackedCalls(service, tracks, telemetry.tracks, settings.canary_time_share * timeout_ms / 1000)
+        return TrackedCalls(service, tracks, telemetry.tracks, timeout_ms / 1000, settings.canary_time_share)
 
     ports = Ports(
         features=features,
@@ -309,6 +309,7 @@ def _balanced(settings: GatewaySettings, stage: Stage, urls: str, telemetry: Tel
         telemetry.replicas_of(stage),
         resolve_s=settings.resolve_s,
         ejection=Ejection(settings.eject_s, settings.eject_after, settings.eject_share),
+        connect=lambda place: over_tcp(place, settings.replica_connections),
     )
 
 

@@ -25,6 +25,9 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     filter_url: str = Field("http://127.0.0.1:8002", description="where the filter service listens; as above")
     ranker_url: str = Field("http://127.0.0.1:8003", description="where the ranker service listens; as above")
     resolve_s: float = Field(1.0, gt=0, description="time between looks for the replicas of the three services")
+    replica_connections: int = Field(
+        256, ge=1, description="connections to one replica of a service at once; calls beyond wait for one"
+    )
     eject_s: float = Field(
         1.0, gt=0, description="time a failing replica gets no calls; twice as long each time, up to 16 times"
     )

@@ -1,6 +1,7 @@
 """Ports that ask a service for a track, and stable where the canary fails: no visitor pays for a canary.
 
-A canary has a part of its stage's time alone, so that enough is left for stable.
+A canary has a part of its stage's time alone (of what the request has left for the stage, where that is less), so that
+enough is left for stable.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
+from cascade import deadline
 from cascade.api.gateway import Stage
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.api.retrieval import RetrieveRequest, RetrieveResponse, SimilarRequest
@@ -45,14 +47,17 @@ Reply = TypeVar("Reply", bound=Told)
 class TrackedCalls:
     """Calls to one service, counted by track while it has a canary.
 
-    canary_s: how long a canary may take, in seconds
+    stage_s: the stage's time, in seconds; canary_share: the part of it that a canary may take
     """
 
-    def __init__(self, service: Stage, tracks: Tracks, metrics: TrackMetrics, canary_s: float) -> None:
+    def __init__(
+        self, service: Stage, tracks: Tracks, metrics: TrackMetrics, stage_s: float, canary_share: float
+    ) -> None:
         self._service = service
         self._running = tracks.running
         self._metrics = metrics
-        self._canary_s = canary_s
+        self._stage_s = stage_s
+        self._canary_share = canary_share
         self._told: tuple[str | None, str] | None = None
 
     async def ask(self, request: Question, call: Callable[[Question], Awaitable[Reply]]) -> Reply:
@@ -67,11 +72,13 @@ class TrackedCalls:
         draw = self._running.get(self._service)
         version = None if draw is None else draw.version  # none: a request asks for it by header
         reason: FallbackReason
+        canary_s = self._canary_share * deadline.at_most(self._stage_s)
         try:
-            async with asyncio.timeout(self._canary_s):
-                answer = await self._counted("canary", version, request, call)
+            with deadline.within(canary_s):  # told on to the service: it works for nobody after that
+                async with asyncio.timeout(canary_s):
+                    answer = await self._counted("canary", version, request, call)
         except TimeoutError as error:
-            reason, why = "late", f"no answer within {self._canary_s:g} s ({error})"
+            reason, why = "late", f"no answer within {canary_s:g} s ({error})"
         except StageLate as error:
             reason, why = "late", str(error)
         except Exception as error:  # whatever it is, stable may do better

@@ -11,7 +11,9 @@ from bench.chaos.bad_input import read_report
 from bench.chaos.catalog import NAMES
 from bench.chaos.page import BEGIN, END, PAGE, table, written
 from bench.chaos.proxy import HarmfulProxy
-from bench.chaos.result import Result, in_words, quantile_ms
+from bench.chaos.result import Grown, Result, in_words, quantile_ms
+
+GROWN = Grown("features", mib=312.4, percent=0.25, mib_an_hour=4.68, files_before=31, files_after=31, files_most=40)
 
 
 def result(**changes: object) -> Result:
@@ -27,8 +29,9 @@ def test_quantiles_are_nearest_ranks_in_milliseconds() -> None:
 
 def test_a_result_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     found = result(
-        degraded={"ranker": 3}, whole_s=1.5, told=["started in 3 s"], faults=["late"], measured={"cores": "2"}
-    )
+        degraded={"ranker": 3}, whole_s=1.5, told=["started in 3 s"], faults=["late"], measured={"cores": "2"},
+        grown=[GROWN],
+    )  # fmt: skip
     assert Result.read(found.write(tmp_path)) == found
     assert not found.held
 
@@ -40,6 +43,11 @@ def test_the_table_tells_what_held_and_what_did_not() -> None:
     assert f"| `kill-ranker` | kill -9: ranker | 0 failed | {cells}" in text
     assert "| **no** |" in text
     assert "- `stop-ranker`: p99 300 ms during the fault" in text
+
+
+def test_the_table_tells_how_each_process_went_on() -> None:
+    assert "| features | 312 MiB | +0.25 % | +4.7 MiB | 31 / 31 | 40 |" in table([result(row="soak", grown=[GROWN])])
+    assert "How the processes" not in table([result()])
 
 
 def test_the_page_has_a_place_for_the_table() -> None:

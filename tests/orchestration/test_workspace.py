@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 
 from cascade.settings import Settings
-from orchestration.provenance import Provenance, reads
-from orchestration.workspace import PROVENANCE_FILE, Workspace
+from orchestration.provenance import PROVENANCE_FILE, Provenance, reads
+from orchestration.workspace import Workspace
 
 Make = Callable[[list[dg.AssetsDefinition]], Workspace]
 

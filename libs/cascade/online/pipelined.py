@@ -35,6 +35,7 @@ class PipelinedRedis:
         self._timeout_s = timeout_s
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
+        self._failed: tuple[float, str] | None = None
 
     async def execute(self, *command: Argument) -> Any:
         """The answer: bytes, int, None, or a list of them. Raises OnlineStoreDown."""
@@ -68,13 +69,21 @@ class PipelinedRedis:
     async def _connected(self) -> _Connection:
         if self._connection is not None and self._connection.usable:
             return self._connection
+        clock = asyncio.get_running_loop().time
+        came = clock()
         async with self._connecting:  # one makes it, the others find it made
             if self._connection is None or not self._connection.usable:
+                if self._failed is not None and self._failed[0] >= came:
+                    # Tried while this one waited: one after another they would wait for a timeout each.
+                    raise OnlineStoreDown(f"connecting: {self._failed[1]}")
                 try:
                     async with asyncio.timeout(self._timeout_s):
                         self._connection = await self._connect()
-                except (OSError, TimeoutError) as error:
-                    raise OnlineStoreDown(f"connecting: {type(error).__name__}: {error}") from error
+                except (OSError, TimeoutError, OnlineStoreDown) as error:
+                    self._failed = clock(), f"{type(error).__name__}: {error}"
+                    if isinstance(error, OnlineStoreDown):
+                        raise
+                    raise OnlineStoreDown(f"connecting: {self._failed[1]}") from error
             return self._connection
 
     async def _connect(self) -> _Connection:

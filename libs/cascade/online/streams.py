@@ -107,7 +107,7 @@ return redis.call('XTRIM', KEYS[1], 'MINID', string.format('%.0f-%.0f', lowest_m
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An entry of a stream as it was delivered to this reader.
 
@@ -148,6 +148,11 @@ class ConsumerGroup:
         self._finish = client.register_script(_FINISH)
         self._bury = client.register_script(_BURY)
         self._trim = client.register_script(_TRIM)
+
+    def now_ms(self) -> int:
+        """The server's clock, which entries have their time of: milliseconds since 1970."""
+        seconds, micros = self._client.time()
+        return int(1000 * seconds + micros // 1000)
 
     def ensure(self) -> None:
         """Create stream and group where they are missing; a new group begins with the stream's first entry."""

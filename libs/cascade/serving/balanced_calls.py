@@ -16,7 +16,7 @@ from cascade.serving.balance import Balance, Ejection, Outcome, Place, Replica
 from cascade.serving.calls import Answer, Caller, CallFailed, CallLate, NotConnected
 from cascade.serving.logging import get_logger
 from cascade.serving.resolving import Resolve
-from cascade.serving.tcp_calls import TcpCaller
+from cascade.serving.tcp_calls import MAX_CONNECTIONS, TcpCaller
 
 RESOLVE_S = 1.0
 _FIRST_S = 1.0
@@ -63,7 +63,7 @@ class BalancedCaller:
         self._observer = observer
         self._resolve_s = resolve_s
         self._balance = Balance(ejection, rng)
-        self._connect = connect or _over_tcp
+        self._connect = connect or over_tcp
         self._leaving: list[Replica] = []
         self._task: asyncio.Task[None] | None = None
         self._resolved = asyncio.Event()
@@ -180,5 +180,6 @@ def _may_go_on(error: BaseException, repeatable: bool) -> bool:
     return isinstance(error, CallFailed if repeatable else NotConnected)
 
 
-def _over_tcp(place: Place) -> TcpCaller:
-    return TcpCaller(place.url, address=place.address)
+def over_tcp(place: Place, max_connections: int = MAX_CONNECTIONS) -> TcpCaller:
+    """The caller of one replica over connections of its own, at most so many at once."""
+    return TcpCaller(place.url, address=place.address, max_connections=max_connections)

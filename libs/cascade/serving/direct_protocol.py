@@ -38,6 +38,12 @@ class DirectProtocol(HttpToolsProtocol):
         self._last = False  # close after the request in hand
         self._idle_since = 0.0
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # uvicorn leaves the timer of a connection that was reset, and with it the connection, for the whole idle time
+        self._unset_keepalive_if_required()
+        self._part = self._held = b""
+
     def data_received(self, data: bytes) -> None:
         if self._direct is None:
             super().data_received(data)

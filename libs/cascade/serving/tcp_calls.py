@@ -31,6 +31,8 @@ class TcpCaller:
     url: http://host:port or https://host:port; a path is put before that of each call
     address: the IP address to connect to; none: whatever the URL's host resolves to. The host stays the one that is
         asked for, by the Host header and in TLS
+    max_connections: at once; calls beyond wait for one within their time
+    keep_alive_s: connections that have been idle for so long are given up with the next answer
     """
 
     def __init__(
@@ -67,21 +69,28 @@ class TcpCaller:
         """See Caller. There is one way here, so nothing is repeated."""
         request = self._request(method, path, body, headers, timeout_s)
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
+        until, waited = loop.time() + timeout_s, False
         if self._slots.locked():
             await self._turn(method, path, timeout_s)
+            waited = True
         else:
             await self._slots.acquire()
         try:
-            connection = self._kept(loop.time()) or await self._connect(until - loop.time())
+            connection = self._kept(loop.time())
+            if connection is None:
+                connection = await self._connect(until - loop.time())
+                waited = True
             try:
+                if waited:  # what is told on is what is left now
+                    request = self._request(method, path, body, headers, until - loop.time())
                 answer = await connection.exchange(request, until)
             except BaseException:
                 connection.abort()  # whatever still arrives belongs to nobody
                 raise
             if connection.reusable and not self._closed:
-                connection.idle_since = loop.time()
+                connection.idle_since = now = loop.time()
                 self._idle.append(connection)
+                self._let_go(now)
             else:
                 connection.abort()
             return answer
@@ -120,6 +129,11 @@ class TcpCaller:
             connection.abort()
         return None
 
+    def _let_go(self, now: float) -> None:
+        """Those that a busier moment opened and nobody has taken since: the one at the left is idle for longest."""
+        while self._idle and (now - self._idle[0].idle_since >= self._keep_alive_s or not self._idle[0].reusable):
+            self._idle.popleft().abort()
+
     async def _connect(self, timeout_s: float) -> _Connection:
         loop = asyncio.get_running_loop()
         try:
@@ -146,7 +160,7 @@ class _Connection(asyncio.Protocol):
         self.reusable = False
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[Answer] | None = None
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
@@ -185,7 +199,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._waiting is None:  # an answer nobody asked for
+        if self._waiting is None or self._parser is None:  # an answer nobody asked for
             self.abort()
             return
         try:
@@ -195,6 +209,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._parser = None  # which holds this: a circle that would wait for the collector, thousands at a time
         self._fail(CallFailed(f"the connection broke before the answer was whole ({error or 'closed'})"))
 
     # llhttp
@@ -214,6 +229,7 @@ class _Connection(asyncio.Protocol):
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        assert self._parser is not None  # noqa: S101  (it calls this)
         status = self._parser.get_status_code()
         if status < 200:  # 100 Continue and the like: the answer follows
             return

@@ -133,6 +133,33 @@ async def test_a_hung_server_costs_the_timeout_and_its_connection() -> None:
         assert len(connections) == 2
 
 
+async def test_those_who_wait_for_a_connection_that_fails_fail_with_it() -> None:
+    """One after another they would each wait for a timeout of their own."""
+    tried = []
+
+    async def hung(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.append(writer)
+        await reader.read()  # AUTH, and no answer to it
+        writer.close()
+
+    server = await asyncio.start_server(hung, "127.0.0.1", 0)
+    reader = PipelinedRedis(f"redis://:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}/0", 0.2)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    found = await asyncio.gather(*(reader.get("k") for _ in range(20)), return_exceptions=True)
+    assert [type(one) for one in found] == [OnlineStoreDown] * 20
+    assert loop.time() - began < 2
+    assert len(tried) == 1
+    with pytest.raises(OnlineStoreDown):  # who comes later tries anew
+        await reader.get("k")
+    assert len(tried) == 2
+    for writer in tried:
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_an_answer_that_comes_after_its_caller_gave_up_goes_to_nobody() -> None:
     async def slow_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 from contextlib import asynccontextmanager
 
 import httpx
@@ -286,3 +288,27 @@ async def test_who_goes_away_harms_nobody():
         writer.close()
         await asyncio.sleep(0.2)
         assert (await exchange(port, request({"name": "b"})))[0] == 200
+
+
+async def test_a_connection_that_was_reset_is_not_kept_for_its_idle_time(monkeypatch):
+    made = []
+
+    class Watched(DirectProtocol):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setitem(globals(), "DirectProtocol", Watched)
+    async with served(app(hot=True)) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request({"name": "a"}))
+        assert (await read_answer(reader))[0] == 200
+        (kept,) = made
+        assert kept.timeout_keep_alive_task is not None
+        plain = writer.get_extra_info("socket")
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()  # with no time to linger, a reset
+        async with asyncio.timeout(5):
+            while server.server_state.connections:  # noqa: ASYNC110  (uvicorn has no event for it)
+                await asyncio.sleep(0.01)
+        assert kept.timeout_keep_alive_task is None

@@ -1,10 +1,13 @@
 """Calls over real sockets: whatever the other side does has one outcome, and no connection is reused wrongly."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import gc
+import weakref
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from cascade.serving import tcp_calls
 from cascade.serving.calls import CallFailed, CallLate
 from cascade.serving.tcp_calls import TcpCaller
 
@@ -236,5 +239,75 @@ async def test_a_call_tells_how_much_time_it_has():
         return OK
 
     async with serving(forever(answer)) as (caller, _):
+        await ask(caller)  # connecting takes a part of its time
         await ask(caller, timeout_s=1.5)
-    assert b"\r\nx-deadline-ms: 1500\r\n" in got[0]
+    assert b"\r\nx-deadline-ms: 1500\r\n" in got[1]
+
+
+async def test_connections_that_a_busy_moment_opened_are_given_up():
+    """One call after another takes the connection that came back last: the others must not stay open for that."""
+    gone, busy = [], asyncio.Event()
+
+    async def talk(reader, writer, number):
+        try:
+            while True:
+                await read_request(reader)
+                if number == 20:
+                    busy.set()
+                await busy.wait()
+                writer.write(OK)
+        finally:
+            gone.append(number)
+
+    async with serving(talk, keep_alive_s=0.1) as (caller, connections):
+        await asyncio.gather(*(ask(caller) for _ in range(20)))
+        until = asyncio.get_running_loop().time() + 5
+        while len(gone) < 19 and asyncio.get_running_loop().time() < until:
+            await ask(caller)
+            await asyncio.sleep(0.02)
+        assert (len(connections), len(gone)) == (20, 19)
+
+
+async def test_connections_that_are_over_do_not_wait_for_the_garbage_collector():
+    """A service that is late costs a connection a call; the collector comes after tens of thousands of objects."""
+    made = []
+
+    class Watched(tcp_calls._Connection):
+        def __init__(self, loop):
+            super().__init__(loop)
+            made.append(weakref.ref(self))
+
+    async def talk(reader, writer, number):
+        await read_request(reader)
+        if number % 2:
+            await reader.read()  # never answers
+        writer.write(OK.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tcp_calls, "_Connection", Watched)
+        gc.collect()
+        gc.disable()
+        try:
+            async with serving(talk) as (caller, _):
+                for number in range(6):
+                    with suppress(CallLate):
+                        await ask(caller, 5.0 if number % 2 else 0.02)
+                await asyncio.sleep(0.1)
+                assert [one() for one in made] == [None] * 6
+        finally:
+            gc.enable()
+
+
+async def test_the_time_told_on_is_what_waiting_for_a_connection_has_left():
+    told = []
+
+    async def talk(reader, writer, number):
+        while True:
+            head, _ = await read_request(reader)
+            told.append(int(head.split(b"x-deadline-ms: ")[1].split(b"\r\n")[0]))
+            await asyncio.sleep(0.3)
+            writer.write(OK)
+
+    async with serving(talk, max_connections=1) as (caller, _):
+        await asyncio.gather(ask(caller, 5.0), ask(caller, 5.0))
+    assert told[0] > 4900 >= 4750 > told[1]

@@ -362,6 +362,23 @@ def test_lists_wait_for_their_clicks(shop: Shop) -> None:
     assert {row["assigned"] for row in rows} == {'{"ranker": "canary"}'}
 
 
+@pytest.mark.parametrize("off_s", [-3600.0, 3600.0])
+def test_lists_wait_as_long_whatever_the_clock_of_the_machine_says(
+    shop: Shop, off_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.kind = Impressions(shop.client, attribution_s=0.5)
+    shop.client.xadd(keys.IMPRESSIONS, impression("r1"))
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + off_s)
+    one, began = shop.open("one"), time.monotonic()
+    while time.monotonic() - began < 0.3:
+        one.cycle()
+    assert shop.rows() == []
+    shop.client.sadd(keys.clicked("r1"), "i1")
+    shop.work(one, lambda: bool(shop.rows()))
+    assert [row["clicked"] for row in shop.rows()] == [False, True]
+
+
 def test_poisoned_lists_are_buried(shop: Shop) -> None:
     shop.kind = Impressions(shop.client, attribution_s=0)
     for fields in ({"payload": "{"}, {"other": "1"}, impression("r", ["sold-out"]), impression("r" * 200)):

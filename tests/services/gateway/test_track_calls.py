@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from structlog.testing import capture_logs
 
+from cascade import deadline
 from cascade.api.common import Context, StageTiming, Track, UserFeatures
 from cascade.api.ranker import RankRequest, RankResponse
 from cascade.serving.metrics import ServiceMetrics
@@ -53,13 +54,13 @@ class Service:
 class Ranking:
     """A TrackedRanker over a Service, and what it counted."""
 
-    def __init__(self, canary: Canary | None = CANARY, canary_s: float = 30.0) -> None:
+    def __init__(self, canary: Canary | None = CANARY, stage_s: float = 60.0) -> None:
         self.service = Service()
         self.metrics = ServiceMetrics("gateway")
         counted = TrackMetrics(self.metrics)
         tracks = Tracks(counted)
         tracks.set("ranker", canary)
-        self.ranker = TrackedRanker(self.service, TrackedCalls("ranker", tracks, counted, canary_s))
+        self.ranker = TrackedRanker(self.service, TrackedCalls("ranker", tracks, counted, stage_s, 0.5))
 
     async def rank(self, track: Track) -> RankResponse:
         user, context = UserFeatures(user_id="u1"), Context(timestamp=0)
@@ -111,8 +112,29 @@ async def test_a_canary_that_fails_is_answered_by_stable(fault: Exception) -> No
     assert [entry["event"] for entry in logs] == ["canary failed, stable is asked"]
 
 
+async def test_a_canary_that_hangs_leaves_time_for_stable_of_what_the_request_has_left() -> None:
+    """The stage's own time is longer than the request's: half of that would be all of this."""
+    ranking = Ranking(stage_s=60.0)
+    ranking.service.slow.add("canary")
+    left = []
+
+    async def rank(request: RankRequest) -> RankResponse:
+        left.append((request.track, deadline.left_s() or 0.0))
+        return await Service.rank(ranking.service, request)
+
+    ranking.service.rank = rank  # type: ignore[method-assign]
+    with deadline.within(0.4):
+        async with asyncio.timeout(0.4):
+            assert (await ranking.rank("canary")).version == "v1"
+    (_, canary_s), (_, stable_s) = left
+    assert [track for track, _ in left] == ["canary", "stable"]
+    assert canary_s <= 0.2, "the service is told of its part, not of the whole"
+    assert 0 < stable_s <= 0.2
+    assert ranking.fallbacks("v2")[FALLBACK_REASONS.index("late")] == 1
+
+
 async def test_a_canary_that_is_late_leaves_time_for_stable() -> None:
-    ranking = Ranking(canary_s=0.01)
+    ranking = Ranking(stage_s=0.02)
     ranking.service.slow.add("canary")
     assert (await ranking.rank("canary")).version == "v1"
     ranking.service.slow.clear()

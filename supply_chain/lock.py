@@ -1,9 +1,9 @@
 """`make lock`: the newest versions that pyproject.toml allows, written into requirements/, with hashes.
 
-All locks agree on every version: they are drawn from one resolution of everything, so what tests run on is what images hold.
-Resolved is for every system and for each Python that the project supports. Hashes are those of the ordinary package registry. For
-torch and torchvision those of PyTorch's own CPU builds come on top (`torch-cpu.sha256`): a pin's public version admits
-either build, and which one is installed follows from the indexes that pip is given.
+All locks agree on every version: they are drawn from one resolution of everything, so what tests run on is what images
+hold. It is for every system and for each Python that the project supports. Hashes are those of the ordinary package
+registry, whose torch for Linux is the CUDA build. For torch and torchvision those of PyTorch's CPU builds come on top
+(`torch-cpu.sha256`): the pin of a public version admits either build, and `torch-cpu.lock` the CPU build alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from uv import find_uv_bin
 
-from supply_chain.locks import BUILD, EXTRAS, FOLDER, ROOT, TORCH_CUDA, direct, path_of, project
+from supply_chain.locks import BUILD, EXTRAS, FOLDER, ROOT, TORCH_CPU, TORCH_CUDA, direct, path_of, project
 
 CPU_BUILDS = FOLDER / "torch-cpu.sha256"
 """As sha256sum writes it: digest, two spaces, name of the wheel."""
@@ -55,19 +55,28 @@ def with_cpu_builds(piece: str, cpu_builds: str) -> str:
     pinned = re.match(r"(torch|torchvision)==([^\s;]+)", piece)
     if pinned is None:
         return piece
-    name, version = pinned.groups()
+    hashes = {*re.findall(r"sha256:([0-9a-f]{64})", piece), *hashes_of_cpu_builds(pinned[1], pinned[2], cpu_builds)}
+    comments = [f"{line}\n" for line in piece.splitlines() if line.lstrip().startswith("#")]
+    return "".join([_pin(pinned[0], hashes), *comments])
+
+
+def hashes_of_cpu_builds(name: str, version: str, cpu_builds: str) -> list[str]:
+    """Digests of a distribution's wheels in a list as sha256sum writes it.
+
+    Raises:
+        NoCpuBuild: the list has none of this version.
+    """
     wheel = re.compile(rf"^([0-9a-f]{{64}})  {name}-{re.escape(version)}\+cpu-", flags=re.MULTILINE)
-    builds = wheel.findall(cpu_builds)
-    if not builds:
-        raise NoCpuBuild(
-            f"{CPU_BUILDS.name} has no CPU build of {name} {version}: take digests and names of its wheels from "
-            "PyTorch's index of CPU builds"
-        )
-    head, *rest = piece.split("\n", 1)
-    hashes = sorted({*re.findall(r"sha256:([0-9a-f]{64})", piece), *builds})
-    comments = [line for line in "".join(rest).splitlines() if line.lstrip().startswith("#")]
-    lines = [head.removesuffix(" \\"), *(f"    --hash=sha256:{digest}" for digest in hashes)]
-    return " \\\n".join(lines) + "\n" + "".join(f"{line}\n" for line in comments)
+    if found := wheel.findall(cpu_builds):
+        return found
+    raise NoCpuBuild(
+        f"{CPU_BUILDS.name} has no CPU build of {name} {version}: take digests and names of its wheels from PyTorch's "
+        "index of CPU builds"
+    )
+
+
+def _pin(requirement: str, hashes: Iterable[str]) -> str:
+    return " \\\n".join([requirement, *(f"    --hash=sha256:{digest}" for digest in sorted(hashes))]) + "\n"
 
 
 def main() -> None:
@@ -83,7 +92,12 @@ def main() -> None:
             _write(lock, [with_cpu_builds(piece, cpu_builds) for piece in pieces])
 
         torch = next(one for one in direct(("ranker",)) if one.name == "torch")
+        (version,) = (one.version for one in torch.specifier)
         head, *pieces = blocks(_resolved([str(torch)], agreeing_with=everything))
+        cpu = _pin(
+            f"torch=={version}+cpu ; sys_platform == 'linux'", hashes_of_cpu_builds("torch", version, cpu_builds)
+        )
+        _write(TORCH_CPU, [head, cpu])
         _write(TORCH_CUDA, [head, *(piece for piece in pieces if _CUDA.match(piece))])
         _write(BUILD, blocks(_resolved(project()["build-system"]["requires"], agreeing_with=everything)))
 

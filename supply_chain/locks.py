@@ -1,7 +1,7 @@
 """Which lock files there are, and what they hold.
 
-A lock is a requirements file for `pip install --require-hashes`: every distribution of an environment with its version, the
-systems it is for, and the SHA-256 of each file that may be installed for it.
+A lock is a requirements file for `pip install --require-hashes`: every distribution of an environment with its version,
+the systems it is for, and the SHA-256 of each file that may be installed for it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Lock → the extras it locks. Services as their images hold them."""
 
-TORCH_CUDA = "torch-cuda"
-"""What the CUDA build of torch needs beside itself: installed with another lock, never alone."""
+TORCH_CPU, TORCH_CUDA = "torch-cpu", "torch-cuda"
+"""On Linux one of the two goes with each lock that holds torch: `-c` the first, which admits PyTorch's CPU build alone,
+or `-r` the second, what the ordinary registry's build, which is for CUDA, needs beside itself."""
 
 BUILD = "build"
 """What builds the project's own wheel."""
 
-LOCKS = (*EXTRAS, TORCH_CUDA, BUILD)
+LOCKS = (*EXTRAS, TORCH_CPU, TORCH_CUDA, BUILD)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class NoLicence(ValueError):
     """Nobody says under which licence a distribution is."""
 
 
+class NotInstalled(NoLicence):
+    """A locked distribution is not here to say it."""
+
+
 def images() -> list[tuple[str, str]]:
     """Service and variant (`cpu` or `cuda`) of each image: `cuda` where torch is."""
     return [
@@ -68,7 +72,7 @@ def bill(service: str, variant: str, rules: licences.Rules) -> Bom:
     """The bill of an image; two of the same locks are alike, but for their time.
 
     Raises:
-        NoLicence: of a distribution no licence is known.
+        NoLicence: of a distribution no licence is known (`NotInstalled`: because it is not here).
     """
     version = project()["project"]["version"]
     root = Component(
@@ -111,11 +115,11 @@ def _named(pins: Iterable[Pin], name: str) -> bool:
 
 def _component(pin: Pin, rules: licences.Rules) -> Component:
     licence = licences.licence_of(pin.name, rules)
+    installed = _installed(pin.name)
+    if not licence and installed is None:
+        raise NotInstalled(f"{pin.name} {pin.version} is not installed to say its licence: run `make locked` first")
     if not licence:
-        raise NoLicence(
-            f"{pin.name} {pin.version} says nothing of its licence, or is not installed: run this where "
-            f"`make test` runs, or say it in {licences.RULES.name}"
-        )
+        raise NoLicence(f"{pin.name} {pin.version} says nothing of its licence: say it in {licences.RULES.name}")
     purl = PackageURL("pypi", None, pin.name, pin.version)
     component = Component(
         name=pin.name,
@@ -126,7 +130,7 @@ def _component(pin: Pin, rules: licences.Rules) -> Component:
         licenses=[LicenseFactory().make_from_string(licence)],
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest) for digest in sorted(pin.hashes)],
     )
-    if (installed := _installed(pin.name)) and installed.split("+")[0] != pin.version.split("+")[0]:
+    if installed is not None and installed.split("+")[0] != pin.version.split("+")[0]:
         component.properties.add(Property(name="cascade:licence-of-version", value=installed))
     return component
 

@@ -108,7 +108,8 @@ def _resolved(
     """A lock's text for the requirements given, or for extras of the project."""
     command = [find_uv_bin(), *_COMPILE, *(f"--extra={extra}" for extra in extras)]
     if agreeing_with is not None:
-        command.append(f"--constraint={agreeing_with}")
+        # pip takes the pin of `gql` for none of `gql[requests]`; a constraint, on the other hand, may have no extras
+        command += [f"--constraint={agreeing_with}", "--no-strip-extras"]
     command.append("pyproject.toml" if extras else "-")
     # uv has certificates of its own; where a company's stand between, pip's setting names them
     environment = os.environ | ({"SSL_CERT_FILE": os.environ["PIP_CERT"]} if os.environ.get("PIP_CERT") else {})

@@ -46,6 +46,7 @@ class Pin:
     """One distribution of a lock; the same one may stand there twice, for different systems."""
 
     name: str
+    extras: frozenset[str]
     version: str
     marker: Marker | None
     hashes: frozenset[str]
@@ -104,4 +105,5 @@ def _pin(line: str, where: str) -> Pin:
     version = re.fullmatch(r"==([^*,]+)", str(requirement.specifier))
     if version is None:
         raise LockUnreadable(f"{where}: {told!r} is no exact version; run `make lock`")
-    return Pin(canonicalize_name(requirement.name), version[1], requirement.marker, frozenset(hashes))
+    name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
+    return Pin(name, extras, version[1], requirement.marker, frozenset(hashes))

@@ -7,16 +7,22 @@
 #             SOAK=3600 its soak), and 100,000 events while workers and Redis are killed: each is in the Parquet exactly once
 # make docs   the documentation as a site, in artifacts/site; strict
 # make pictures  pictures of the pages for the documentation, taken anew by the browser tests (needs Chromium)
+# make locked  the development environment as requirements/ locks it, by hash, instead of the newest versions; TORCH=cpu or cuda
+# make lock   the newest versions into requirements/
+# make audit  locked versions against the list of known vulnerabilities; says `skipped` where the list cannot be reached
+# make sbom   what each image holds, with versions, hashes and licences, as CycloneDX in build/sbom
 # make k8s    render every overlay of k8s/ (needs kubectl or kustomize), validate all objects, hold the house rules
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 SHOP   ?=
+# PyTorch's CPU build is not on the ordinary index: only where pip is told of another one is it taken for granted
+TORCH  ?= $(if $(PIP_EXTRA_INDEX_URL)$(PIP_FIND_LINKS),cpu,cuda)
 
 # threads that wait for work sleep: on few cores torch's spinning ones take time from those that work
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: up test bench bench-quick canary-demo chaos docs pictures k8s lint install clean
+.PHONY: up test bench bench-quick canary-demo chaos docs pictures k8s lint lock locked audit sbom install clean
 
 up: $(VENV)/.installed
 	$(BIN)/cascade up $(if $(SHOP),--shop "$(SHOP)")
@@ -38,6 +44,15 @@ pictures: $(VENV)/.installed-dev
 k8s: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/k8s
 
+lock: $(VENV)/.installed-dev
+	$(BIN)/python -m supply_chain.lock
+
+audit: $(VENV)/.installed-dev
+	$(BIN)/python -m supply_chain.audit
+
+sbom: $(VENV)/.installed-dev
+	$(BIN)/python -m supply_chain.sbom
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench $(AREAS)
 
@@ -52,9 +67,15 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/bandit -q -ll -r libs services orchestration feature_repo k8s/images
+	$(BIN)/bandit -q -ll -r libs services orchestration feature_repo k8s/images supply_chain
 
 install: $(VENV)/.installed
+
+locked: | $(BIN)/python
+	$(BIN)/python -m pip install --progress-bar on --require-hashes --only-binary :all: -r requirements/development.lock \
+		-r requirements/build.lock $(if $(filter cpu,$(TORCH)),-c requirements/torch-cpu.lock,-r requirements/torch-cuda.lock)
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.installed $(VENV)/.installed-docs $(VENV)/.installed-dev
 
 $(BIN)/python:
 	$(if $(shell command -v $(PYTHON)),$(PYTHON),python3) -m venv $(VENV)
@@ -72,4 +93,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 clean:
-	rm -rf .cascade $(VENV)
+	rm -rf .cascade build $(VENV)

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from supply_chain.locks import BUILD, TORCH_CPU, TORCH_CUDA, path_of
+from supply_chain.locks import SERVICES as DEPLOYABLES
+
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "k8s" / "images"
 DOCKERFILE = (IMAGES / "Dockerfile").read_text()
@@ -48,6 +51,23 @@ def test_the_builder_sees_what_the_dockerfile_copies() -> None:
     for source in (source for sources in copied for source in sources):
         assert (ROOT / source).exists(), source
         assert any(source == name or source.startswith(f"{name}/") for name in shown), source
+
+
+def test_an_image_holds_what_its_locks_name_and_nothing_else() -> None:
+    installs = re.findall(r"pip (?:install|wheel)\b(.*)", DOCKERFILE)
+    assert installs
+    for arguments in installs:
+        assert "--no-deps" in arguments or "--require-hashes" in arguments or arguments.strip().startswith('"$@"')
+    assert "set -- --require-hashes" in DOCKERFILE
+    named = set(re.findall(r"requirements/([\w-]+)\.lock", DOCKERFILE))
+    assert named == {TORCH_CPU, TORCH_CUDA, "faiss-gpu", BUILD}
+    assert set(SERVICES) | {"orchestration"} == set(DEPLOYABLES)
+    assert all(path_of(name).exists() for name in (*named, *DEPLOYABLES))
+
+
+def test_the_workflow_looks_at_what_the_locks_hold() -> None:
+    steps = [step.get("run", "") for step in WORKFLOW["jobs"]["supply-chain"]["steps"]]
+    assert {"make locked", "make audit", "make sbom"} <= set(steps)
 
 
 def test_the_workflow_builds_tests_and_scans() -> None:

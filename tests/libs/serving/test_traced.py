@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stdout
 
@@ -23,11 +24,10 @@ from cascade.serving.direct_protocol import DirectProtocol
 from cascade.serving.errors import QueueFull
 from cascade.serving.hot import Hot
 from cascade.serving.limit import ConcurrencyLimit
-from cascade.serving.logging import configure_logging
 from cascade.serving.otlp import OtlpTracer
 from cascade.serving.responses import JsonResponse
 from cascade.serving.settings import ServiceSettings
-from tests.collector import Collected, Collector
+from tests.collector import Collector
 
 TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{ABOVE}-01"}
@@ -173,7 +173,6 @@ async def test_lines_of_the_log_name_the_trace() -> None:
     written = io.StringIO()
     with Collector() as collector, redirect_stdout(written):
         async with served(build(collector.endpoint)) as client:
-            configure_logging("info", force=True)
             await client.post("/v1/answer", json={"name": "a"}, headers=TRACEPARENT)
     (line,) = (json.loads(one) for one in written.getvalue().splitlines() if '"route":"/v1/answer"' in one)
     assert line["trace_id"] == TRACE
@@ -191,10 +190,9 @@ async def test_a_batched_request_tells_its_wait_and_its_computing() -> None:
         tracer = OtlpTracer("demo", collector.endpoint, 1.0)
         batcher: MicroBatcher[float, float] = MicroBatcher(_slow, max_size=1, queue_bound=8)
 
-        async def one() -> Collected | None:
+        async def one() -> None:
             with tracing.Entered(tracer.request("POST", (), {})):
                 await batcher.submit(0.02)
-            return None
 
         await asyncio.gather(one(), one())
         await batcher.aclose()
@@ -206,8 +204,6 @@ async def test_a_batched_request_tells_its_wait_and_its_computing() -> None:
 
 
 def _slow(batch: object) -> list[float]:
-    import time
-
     time.sleep(0.02)
     return [0.0]
 

@@ -1,6 +1,6 @@
 """Traces: the span that the running task is in, and the spans below it.
 
-Where nobody collects traces, which is the default, no request has a span, nothing of OpenTelemetry is imported, and
+Where nobody collects traces, which is the default, no request has a span, OpenTelemetry's SDK is not imported, and
 every place below costs one look at a context variable that is None. Where somebody does, `cascade.serving.traced` opens
 the span of each request (`cascade.serving.otlp` makes it), and whatever works for that request finds it here.
 

@@ -26,7 +26,7 @@ SERVICES = ("gateway", "retrieval", "filter", "ranker", "features", "orchestrati
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "development": ("dev",),
-    **{service: (service, "s3") for service in SERVICES},
+    **{service: (service, "s3", "tracing") for service in SERVICES},
     "faiss-gpu": ("gpu",),
 }
 """Lock → the extras it locks. Services as their images hold them."""

@@ -42,6 +42,14 @@ class Settings(BaseSettings):
         None, min_length=16, description="what gateways in production ask of whoever reads their metrics"
     )
 
+    # Where traces go
+    tracing_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="collector that services send traces to by OTLP over HTTP, `http://host:4318`; none: no traces",
+    )
+    tracing_sample: float = Field(1.0, ge=0, le=1, description="share of requests that are traced")
+
     keep_versions: int = Field(10, ge=1, description="newest versions of a service's bundle that retention keeps")
 
     # What is kept no longer

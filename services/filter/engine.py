@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from cascade import deadline
+from cascade import deadline, tracing
 from cascade.api.filter import FilterRequest, SeenRequest
 from cascade.online.interactions import Event, Interactions
 from cascade.serving.limit import ConcurrencyLimit
@@ -34,9 +34,10 @@ class FilterEngine:
         """The ids that the user has not met within the time to live."""
         async with deadline.kept(), self._limit.slot() as waited_s:
             started = time.perf_counter()
-            item_ids = await self._interactions.unseen(request.user_id, request.item_ids)
+            with tracing.span("compute"):
+                item_ids = await self._interactions.unseen(request.user_id, request.item_ids)
             took_s = time.perf_counter() - started
-        self._metrics.compute.observe(took_s)
+        self._metrics.compute.observe(took_s, tracing.exemplar())
         return Filtered(item_ids, len(request.item_ids) - len(item_ids), 1000 * waited_s, 1000 * took_s)
 
     async def record(self, request: SeenRequest) -> str:

@@ -75,6 +75,7 @@ def create_app(
         hot=[Hot(routes.recommend, lambda app: app.state.gateway.lists, strict=True)],
         guard=guard,
         cors_origins=settings.cors_origins,
+        trusting=settings.trace_header,
         description=_DESCRIPTION,
     )
     if settings.storefront:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from cascade import deadline
+from cascade import deadline, tracing
 from cascade.api.explain import AttributionRequest, AttributionResponse
 from cascade.api.filter import FilterRequest, FilterResponse, ForgetResponse, SeenRequest, SeenResponse
 from cascade.api.gateway import Stage
@@ -79,7 +79,10 @@ class ServiceClient:
         if time_s <= 0:
             raise StageLate(self.stage, f"{method} {path}: the request's time is spent")
         try:
-            answer = await self._caller.call(method, path, body, {**_JSON, **self._headers()}, time_s, repeatable)
+            with tracing.span(f"call {self.stage}", "client", {"http.request.method": method}) as span:
+                answer = await self._caller.call(method, path, body, {**_JSON, **self._headers()}, time_s, repeatable)
+                if span is not None:
+                    _tell(span, answer)
         except CallLate as error:
             raise StageLate(self.stage, f"{method} {path}: {error}") from error
         except CallError as error:
@@ -100,6 +103,12 @@ class ServiceClient:
             raise StageGarbled(
                 self.stage, f"not a {message.__name__}: {error.error_count()} faults, first {error.errors()[0]}"
             ) from error
+
+
+def _tell(span: tracing.Span, answer: Answer) -> None:
+    span.note({"http.response.status_code": answer.status})
+    if not answer.is_success:
+        span.failed(str(answer.status))
 
 
 def _retry_after_s(answer: Answer) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from cascade import tracing
 from cascade.api.gateway import InfoResponse, Stage
 from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.errors import CascadeError
@@ -130,12 +131,12 @@ class Gateway:
 
 
 def request_headers(token: SecretStr | None) -> Callable[[], dict[str, str]]:
-    """→ what every hop of the request in hand carries on: its id, and the token that lets the gateway in."""
+    """→ what every hop of the request in hand carries on: its id, its trace, and the token that lets the gateway in."""
     own = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
 
     def headers() -> dict[str, str]:
         request_id = current_request_id()
-        return own if request_id is None else {REQUEST_ID_HEADER: request_id, **own}
+        return own if request_id is None else {REQUEST_ID_HEADER: request_id, **tracing.headers(), **own}
 
     return headers
 

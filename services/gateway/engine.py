@@ -16,7 +16,7 @@ from zlib import crc32
 
 import orjson
 
-from cascade import deadline
+from cascade import deadline, tracing
 from cascade.api.common import Context, Track, UserFeatures
 from cascade.api.filter import FilterRequest
 from cascade.api.gateway import (
@@ -174,13 +174,15 @@ class Recommender:
             if ranked is None:
                 candidates = await self._unseen_candidates(user, context, request.k, trace)
                 ranked = await self._ranked(user, context, candidates, request, trace)
-            with trace.timed("metadata"):
+            with trace.timed("metadata"), tracing.span("metadata"):
                 items = [self._show(placed) for placed in ranked]
         if ranked:
             make = partial(_impression, request_id, user, context, ranked, trace, self._served_share)
             self._ports.impressions.shown(make)
         for stage, seconds in trace.seconds.items():
             self._observer.stage(stage, seconds)
+        if (span := tracing.current()) is not None:
+            _describe(trace, len(items), span)
         if self._tracks is not None and trace.assigned.tracks:
             self._tracks.answered(trace.assigned, degraded=bool(trace.degraded))
         return RecommendationResponse.model_construct(
@@ -230,7 +232,7 @@ class Recommender:
         request = RetrieveRequest(user=user, context=context, k=count, with_scores=False, track=track)
         found = await self._ask("retrieval", lambda: self._ports.retriever.retrieve(request), trace)
         if found is None:
-            with trace.timed("retrieval"):
+            with trace.timed("retrieval"), tracing.span("popular"):
                 return await popular_candidates(self._popular, user, count)
         trace.versions["retrieval"] = StageVersion(version=found.version, track=found.track)
         return found.item_ids
@@ -291,11 +293,12 @@ class Recommender:
             return None
         try:
             left_s = deadline.at_most(self._budget.total_s)
-            with trace.timed(stage), deadline.within(self._budget.part(stage, left_s)):
+            with trace.timed(stage), tracing.span(stage), deadline.within(self._budget.part(stage, left_s)):
                 return await self._guard.ask(stage, self._budget.seconds(stage), call)
         except Exception as error:  # a defect below must not cost the visitor the list; the observer tells it
             trace.degraded.append(stage)
             self._observer.degraded(stage, error)
+            tracing.event("degraded", {"cascade.stage": stage, "error.type": type(error).__name__})
             return None
 
 
@@ -357,6 +360,13 @@ def _served(user: UserFeatures) -> dict[str, object]:
         "top_category": user.top_category,
         "recent": len(user.recent),
     }
+
+
+def _describe(trace: Trace, items: int, span: tracing.Span) -> None:
+    """What a trace tells of a list: how long it is, what it was made without, and which bundles made it."""
+    versions = {f"cascade.{stage}.version": answered.version for stage, answered in trace.versions.items()}
+    tracks = {f"cascade.{stage}.track": answered.track for stage, answered in trace.versions.items()}
+    span.note({"cascade.items": items, "cascade.degraded": list(trace.degraded), **versions, **tracks})
 
 
 def _timings(trace: Trace) -> Timings:

@@ -102,6 +102,9 @@ class GatewaySettings(ServiceSettings, RedisSettings, BundleSettings):
     track_header: bool = Field(
         True, description="a request may name its tracks in X-Cascade-Track; off where it comes from the internet"
     )
+    trace_header: bool = Field(
+        True, description="a request may name its trace in traceparent; off where it comes from the internet"
+    )
     clock_skew_s: int = Field(3600, ge=0, description="how far in the future an interaction's timestamp may lie")
     oldest_s: int = Field(
         2_592_000,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from cascade import tracing
 from cascade.api.gateway import Stage
 from cascade.errors import CascadeError
 from cascade.serving.balance import EJECTION_REASONS
@@ -96,7 +97,7 @@ class Telemetry:
 
     def stage(self, stage: str, seconds: float) -> None:
         """See Observer."""
-        self._timed[stage].observe(seconds)
+        self._timed[stage].observe(seconds, tracing.exemplar())
 
     def degraded(self, stage: Stage, error: Exception) -> None:
         """See Observer."""

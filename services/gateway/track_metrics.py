@@ -22,6 +22,7 @@ from typing import Literal
 
 from prometheus_client import Counter, Histogram
 
+from cascade import tracing
 from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
 from cascade.serving.track_metrics import BY, ByVersion
 
@@ -74,7 +75,7 @@ class TrackMetrics:
         """One call. version: None where the call failed: the one seen last on the track then."""
         series = self._of(service, track, version)
         series.outcomes[outcome].inc()
-        series.seconds.observe(seconds)
+        series.seconds.observe(seconds, tracing.exemplar())
 
     def fallback(self, service: str, version: str | None, reason: FallbackReason) -> None:
         """The canary was asked in vain, and stable answers."""

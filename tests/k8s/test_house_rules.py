@@ -289,10 +289,11 @@ def test_visitors_reach_the_public_api_alone(rendered: Any) -> None:
             assert path["backend"]["service"]["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
 
 
-def test_visitors_from_the_internet_do_not_choose_their_tracks(rendered: Any) -> None:
+@pytest.mark.parametrize("header", ["TRACK", "TRACE"])
+def test_visitors_from_the_internet_choose_neither_their_tracks_nor_to_be_traced(rendered: Any, header: str) -> None:
     public = bool(rendered.of("Ingress"))
 
-    assert (rendered.settings("gateway").get("CASCADE_GATEWAY_TRACK_HEADER") == "false") == public
+    assert (rendered.settings("gateway").get(f"CASCADE_GATEWAY_{header}_HEADER") == "false") == public
 
 
 def test_secrets_that_are_read_are_there(rendered: Any) -> None:

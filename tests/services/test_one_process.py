@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-import pyarrow as pa
 import pytest
 import redis
 import torch
 
-from cascade.features.item_table import ItemTable
-from cascade.features.popularity import Popularity
-from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
-from cascade.index.build import build_index
-from cascade.models.dlrm import Dlrm, DlrmConfig
-from cascade.models.two_tower import TwoTower, TwoTowerConfig
-from cascade.online.server import free_port
 from cascade.store import ModelStore, canary
-from cascade.store.artifacts import GatewayArtifacts, RankerArtifacts, RetrievalArtifacts
+from cascade.store.artifacts import RankerArtifacts, RetrievalArtifacts
 from cascade.store.release import promote, rollback
 from services.filter.settings import FilterSettings
 from services.gateway.settings import GatewaySettings
 from services.one_process import AllSettings, create_app
 from services.ranker.settings import RankerSettings
 from services.retrieval.settings import RetrievalSettings
+from tests.services.small_shop import IDS, SERVICES, environment, start, wait_until_ready, write_models
 
-SERVICES = ("retrieval", "filter", "ranker", "gateway")
-ITEMS, USERS = 60, 20
-IDS = [f"i/{number}" for number in range(ITEMS)]
 TIMES = {"morning": 1_768_206_600, "night": 1_768_257_000}
 VOLATILE = ("request_id", "timings")
 
@@ -44,47 +31,7 @@ VOLATILE = ("request_id", "timings")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small untrained bundles of all services, each alias `stable`."""
     root = tmp_path_factory.mktemp("models")
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    people = pa.table(
-        {
-            "user_id": [f"u{number}" for number in range(USERS)],
-            "age": [18 + number for number in range(USERS)],
-            "gender": ["F" if number % 2 else "M" for number in range(USERS)],
-        }
-    )
-    catalog = pa.table(
-        {
-            "item_id": IDS,
-            "title": [f"Item {number}" for number in range(ITEMS)],
-            "description": ["of wool"] * ITEMS,
-            "category_l1": [("shoes", "dresses")[number % 2] for number in range(ITEMS)],
-            "category_l2": [f"style{number % 5}" for number in range(ITEMS)],
-            "price": [5.0 + number for number in range(ITEMS)],
-            "gender": [("F", "M", None)[number % 3] for number in range(ITEMS)],
-            "image": pa.array([None] * ITEMS, pa.string()),
-        }
-    )
-    user = UserTransform.fit(people, ["shoes", "dresses"])
-    item = ItemTransform.fit(catalog, IDS)
-    context = ContextTransform.fit(pa.table({"device_type": ["mobile", "desktop"]}))
-    image, text = (rng.standard_normal((ITEMS, 64)).astype(np.float32) for _ in range(2))
-    table = ItemTable.build(catalog, item, image, text)
-    towers = TwoTower(TwoTowerConfig(user.cardinalities, 1, item.cardinalities, 1)).eval()
-    vectors = towers.candidate.predict(table.categorical, table.continuous, image, text)
-    index, _ = build_index(vectors, source=towers.candidate.fingerprint(), threads=1)
-    towers.query.candidate_fingerprint = towers.candidate.fingerprint()
-    dlrm = Dlrm(DlrmConfig(user.cardinalities, item.cardinalities, context.cardinalities, 1, 1, 4)).eval()
-    ranked = tuple((one, float(ITEMS - place)) for place, one in enumerate(IDS))
-    bundles = {
-        "retrieval": RetrievalArtifacts(user, towers.query, index, IDS),
-        "ranker": RankerArtifacts(user, context, table, dlrm),
-        "gateway": GatewayArtifacts.from_catalog(catalog, Popularity(ranked, {}, {})),
-    }
-    models = ModelStore(root)
-    for service, parts in bundles.items():
-        version = models.write(service, parts.save, training_days=[dt.date(2026, 1, 5)]).version
-        models.set_alias(service, "stable", version)
+    write_models(root)
     return root
 
 
@@ -124,48 +71,6 @@ async def answers(client: httpx.AsyncClient) -> list[tuple[int, object]]:
                 item["score"] = round(item["score"], 5)  # the number of BLAS threads moves the last digits
         found.append((response.status_code, {k: v for k, v in content.items() if k not in (*VOLATILE, "event_id")}))
     return found
-
-
-def environment(store: Path, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    ports = {service: free_port() for service in SERVICES}
-    values = {}
-    for service, port in ports.items():
-        prefix = f"CASCADE_{service.upper()}"
-        values |= {
-            f"{prefix}_PORT": str(port),
-            f"{prefix}_REDIS_URL": redis_url,
-            f"{prefix}_MODEL_STORE": str(store),
-            f"CASCADE_GATEWAY_{service.upper()}_URL": f"http://127.0.0.1:{port}",
-        }
-    return {
-        **values,
-        "CASCADE_GATEWAY_FEAST_REGISTRY": str(tmp_path / "none.db"),
-        # The machine may be slow; this is about answers, not about time.
-        **{f"CASCADE_GATEWAY_{stage}_TIMEOUT_MS": "20000" for stage in ("RETRIEVAL", "FILTER", "RANKER", "WRITE")},
-        "CASCADE_GATEWAY_DEADLINE_MS": "60000",
-        "CASCADE_GATEWAY_OLDEST_S": "4000000000",
-        "CASCADE_GATEWAY_CANDIDATES": "30",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-def start(service: str, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", f"services.{service}"], env={**os.environ, **variables}, stdout=subprocess.DEVNULL
-    )
-
-
-async def wait_until_ready(port: str, process: subprocess.Popen[bytes]) -> None:
-    async with httpx.AsyncClient() as client:
-        limit = time.monotonic() + 90
-        while True:
-            try:
-                if (await client.get(f"http://127.0.0.1:{port}/readyz")).is_success:
-                    return
-            except httpx.TransportError:
-                assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.1)  # noqa: ASYNC251  nothing else runs here
 
 
 async def test_one_process_answers_as_four_do(

@@ -171,6 +171,8 @@ def _service_environment(settings: Settings, name: str, token: str | None) -> di
     }
     if token is not None:
         values["INTERNAL_TOKEN"] = token
+    if settings.tracing_endpoint is not None:
+        values |= {"TRACING_ENDPOINT": settings.tracing_endpoint, "TRACING_SAMPLE": str(settings.tracing_sample)}
     if name == GATEWAY:
         values |= {
             "RETRIEVAL_URL": http_url(settings.host, settings.retrieval_port),

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry as BlockingRetry
 
 from cascade.online.errors import OnlineStoreDown
+from cascade.online.spans import TracedRedis
 
 
 def connect(url: str, *, timeout_s: float = 0.25, max_connections: int = 32) -> Redis:
@@ -30,7 +31,7 @@ def connect(url: str, *, timeout_s: float = 0.25, max_connections: int = 32) -> 
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
     )
-    return Redis.from_pool(pool)
+    return TracedRedis.from_pool(pool)
 
 
 def connect_blocking(url: str, *, timeout_s: float) -> redis.Redis:

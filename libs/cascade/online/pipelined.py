@@ -18,6 +18,7 @@ import hiredis
 from redis.asyncio.connection import SSLConnection, parse_url
 
 from cascade.online.errors import OnlineStoreDown
+from cascade.online.spans import redis_span
 
 Argument = str | bytes | int
 
@@ -39,21 +40,23 @@ class PipelinedRedis:
 
     async def execute(self, *command: Argument) -> Any:
         """The answer: bytes, int, None, or a list of them. Raises OnlineStoreDown."""
-        connection = await self._connected()
-        return await connection.execute(command, self._timeout_s)
+        with redis_span(command[:1]):
+            connection = await self._connected()
+            return await connection.execute(command, self._timeout_s)
 
     async def execute_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """The answers to commands that are sent together. Raises OnlineStoreDown; some may have been done then."""
-        connection = await self._connected()
-        found, failed = [], None
-        for command, answer in zip(commands, connection.send(commands), strict=True):
-            try:
-                found.append(await connection.wait(command, answer, self._timeout_s))
-            except OnlineStoreDown as error:  # the others are waited for all the same: each answer has its owner
-                failed = failed or error
-        if failed is not None:
-            raise failed
-        return found
+        with redis_span([command[0] for command in commands]):
+            connection = await self._connected()
+            found, failed = [], None
+            for command, answer in zip(commands, connection.send(commands), strict=True):
+                try:
+                    found.append(await connection.wait(command, answer, self._timeout_s))
+                except OnlineStoreDown as error:  # the others are waited for all the same: each answer has its owner
+                    failed = failed or error
+            if failed is not None:
+                raise failed
+            return found
 
     async def get(self, key: str) -> bytes | None:
         """The value of a string; None where there is none. Raises OnlineStoreDown."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
+from cascade import tracing
 from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.api.operations import Health, Readiness
 from cascade.serving import metrics as metrics_module
@@ -41,8 +41,8 @@ from cascade.serving.problems import (
 )
 from cascade.serving.responses import JsonResponse
 from cascade.serving.settings import ServiceSettings
+from cascade.serving.traced import Lifespan, Traced, request_spans, sending_last_spans
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 ReadinessCheck = Callable[[FastAPI], Awaitable[str | None]]
 """None when all is well, else the reason why not."""
 Report = Callable[[FastAPI], Awaitable[object]]
@@ -66,6 +66,7 @@ def create_service_app(
     hot: Sequence[Hot] = (),
     guard: Guard | None = None,
     cors_origins: Sequence[str] = (),
+    trusting: bool = True,
     description: str = "",
 ) -> FastAPI:
     """A service with its routes, health, readiness, metrics, logs and problem details.
@@ -77,8 +78,12 @@ def create_service_app(
     hot: endpoints of the routers that skip FastAPI's machinery (see cascade.serving.hot)
     guard: decides who is let in; none: whoever sends the internal token
     cors_origins: other origins whose pages may call; requests that name an origin then go the way of ASGI
+    trusting: a caller may name the trace that its request belongs to
+
+    Raises NoTracing where traces are to be sent and what sends them is not installed.
     """
     configure_logging(settings.log_level, settings.log_format, hash_users=settings.log_users == "hashed")
+    spans = request_spans(name, settings, trusting=trusting)
     metrics = ServiceMetrics(name)
     table = {**DEFAULT_PROBLEMS, **(problems or {})}
     operations = _operations(checks or {}, reports or {}, versions, settings.ready_timeout_s)
@@ -89,12 +94,13 @@ def create_service_app(
         nearest = next((one for one in type(error).__mro__ if one in answers), None)
         return None if nearest is None else answers[nearest](request, error)
 
-    # Outermost first. The id exists before anything is logged; telemetry sees the status of every answer, the last
-    # resort's included; whoever is not let in is refused before the body is read; the limit stands right before the
-    # routes.
+    # Outermost first. The id and the span exist before anything is logged; telemetry sees the status of every answer,
+    # the last resort's included; whoever is not let in is refused before the body is read; the limit stands right
+    # before the routes.
     guard = guard or TokenGuard(settings.internal_token, looks=not settings.in_production)
     layers = [
         Middleware(RequestContext, service=name),
+        *([Middleware(Traced, spans=spans)] if spans else []),
         Middleware(Telemetry, metrics=metrics, log_all=settings.access_log),
         Middleware(InternalErrors, metrics=metrics),
         *([Middleware(CORSMiddleware, **_cors(cors_origins))] if cors_origins else []),
@@ -107,7 +113,7 @@ def create_service_app(
         layers,
         title=f"Cascade {name}",
         description=description,
-        lifespan=lifespan,
+        lifespan=lifespan if spans is None else sending_last_spans(lifespan, spans),
         responses=OPENAPI_RESPONSES,
         exception_handlers=answers,
         # Its scripts come from another host: nothing for production.
@@ -121,6 +127,7 @@ def create_service_app(
         log_all=settings.access_log,
         limit=settings.max_body_bytes,
         with_origin=not cors_origins,
+        spans=spans,
     )
     app.state.settings = settings
     app.state.metrics = metrics
@@ -147,6 +154,7 @@ def _answer_with(
     async def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
         metrics.error(problem.kind)
+        tracing.note("cascade.problem", problem.kind)
         if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
             problem = replace(problem, headers={**problem.headers, "Allow": _allowed(routes, request.scope["path"])})
         if problem.status >= 500:
@@ -185,13 +193,14 @@ def _operations(
         body |= dict(zip(reports, told, strict=True))
         return JsonResponse(body)
 
-    text = {metrics_module.CONTENT_TYPE: {"schema": {"type": "string"}}}
+    types = (metrics_module.CONTENT_TYPE, metrics_module.OPENMETRICS_TYPE)
+    text = {one: {"schema": {"type": "string"}} for one in types}
     exposed: dict[int | str, dict[str, Any]] = {200: {"description": "Text", "content": text}}
 
     @router.get("/metrics", summary="Prometheus metrics", responses=exposed, response_class=Response)
     async def metrics(request: Request) -> Response:
-        exposition = request.app.state.metrics.exposition()
-        return Response(exposition, headers={"content-type": metrics_module.CONTENT_TYPE})
+        page, content_type = request.app.state.metrics.page(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type, "vary": "accept"})
 
     return router
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from cascade import tracing
 from cascade.serving.balance import Balance, Ejection, Outcome, Place, Replica
 from cascade.serving.calls import Answer, Caller, CallFailed, CallLate, NotConnected
 from cascade.serving.logging import get_logger
@@ -107,6 +108,7 @@ class BalancedCaller:
                     raise
                 replica, retried = other, True
                 self._observer.retry()
+                tracing.event("sent to another replica", {"error.type": type(error).__name__})
             else:
                 if was_out or answer.status >= 500:
                     self._done(replica, Outcome.GOOD if answer.status < 500 else Outcome.ERROR, clock(), was_out)

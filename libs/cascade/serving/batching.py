@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-from cascade import deadline
+from cascade import deadline, tracing
 from cascade.deadline import DeadlineSpent
 from cascade.serving.errors import Closed, QueueFull
 from cascade.serving.metrics import ServiceMetrics
@@ -44,6 +44,7 @@ class _Entry(Generic[Request, Result]):
     future: asyncio.Future[Batched[Result]]
     arrived: float
     until: float | None = None
+    exemplar: dict[str, str] | None = None
 
 
 _Batch = list[_Entry[Request, Result]]
@@ -110,7 +111,8 @@ class MicroBatcher(Generic[Request, Result]):
         if len(self._pending) >= self._queue_bound:
             raise QueueFull(f"{len(self._pending)} requests wait, the bound is {self._queue_bound}")
         loop = self._start()
-        entry = _Entry(request, loop.create_future(), time.perf_counter(), deadline.moment())
+        arrived = time.perf_counter()
+        entry = _Entry(request, loop.create_future(), arrived, deadline.moment(), tracing.exemplar())
         self._pending.append(entry)
         self._show_depth()
         if not self._busy and self._timer is None:
@@ -120,10 +122,15 @@ class MicroBatcher(Generic[Request, Result]):
             self._timer.cancel()
             self._dispatch()
         try:
-            return await entry.future
+            batched = await entry.future
         except asyncio.CancelledError:
             self._forget(entry)
             raise
+        if entry.exemplar is not None:
+            computing = arrived + batched.queue_ms / 1000
+            tracing.past("queue", arrived, computing)
+            tracing.past("compute", computing, computing + batched.compute_ms / 1000)
+        return batched
 
     async def aclose(self) -> None:
         """Take no more requests, finish those that wait, end the thread."""
@@ -211,8 +218,8 @@ class MicroBatcher(Generic[Request, Result]):
             self._metrics.batch_size.observe(len(batch))
         for entry, result in zip(batch, results, strict=True):
             if self._metrics is not None:
-                self._metrics.queue_wait.observe(started - entry.arrived)
-                self._metrics.compute.observe(ended - started)
+                self._metrics.queue_wait.observe(started - entry.arrived, entry.exemplar)
+                self._metrics.compute.observe(ended - started, entry.exemplar)
             if entry.future.done():  # cancelled while its batch ran
                 continue
             if isinstance(result, Exception):

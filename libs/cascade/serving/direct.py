@@ -32,6 +32,7 @@ from cascade.serving.logging import get_logger
 from cascade.serving.metrics import ServiceMetrics
 from cascade.serving.middleware import NO_SNIFFING, last_resort, request_id_of, told
 from cascade.serving.problems import overloaded, problem_response
+from cascade.serving.traced import RequestSpans
 
 Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
@@ -70,6 +71,7 @@ class DirectRoutes:
     log_all: log also the requests that met no problem
     limit: the longest body in bytes; longer ones are left to ASGI, which refuses them
     with_origin: take also requests that name an origin; otherwise they are left to ASGI, where CORS is
+    spans: where traces are collected; what is refused before its body is read has none, it must stay cheap
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class DirectRoutes:
         log_all: bool,
         limit: int,
         with_origin: bool = True,
+        spans: RequestSpans | None = None,
     ) -> None:
         self._app = app
         self._hot = hot
@@ -90,6 +93,7 @@ class DirectRoutes:
         self._unusual = _UNUSUAL if with_origin else _UNUSUAL | {b"origin"}
         self._log_all = log_all
         self._limit = limit
+        self._spans = spans
         self._lines = {f"POST {path} HTTP/1.1".encode("ascii"): route for path, route in hot.routes.items()}
         self._refused = 0
         self._refusals_told = 0.0
@@ -145,6 +149,15 @@ class DirectRoutes:
         context.service.set(self._metrics.service)
         deadline.begin(request.headers)
         scope = self._scope(request)
+        if self._spans is None:
+            return (await self._respond(request, scope, started))[0]
+        with self._spans.begin("POST", request.headers) as span:
+            content, status = await self._respond(request, scope, started)
+            self._spans.answered(span, scope, status)
+            return content
+
+    async def _respond(self, request: PlainRequest, scope: dict[str, Any], started: float) -> tuple[bytes, int]:
+        """The whole response, and its status."""
         try:
             refusal = await refusal_of(self._guard, self._metrics, scope)
             response = refusal or await self._hot.respond(request.route, Request(scope), request.body)
@@ -152,7 +165,7 @@ class DirectRoutes:
             response = last_resort(self._metrics, scope, error)
         content = self._bytes(response)
         told(self._metrics, scope, response.status_code, time.perf_counter() - started, self._log_all)
-        return content
+        return content, response.status_code
 
     def _scope(self, request: PlainRequest) -> dict[str, Any]:
         """What a Request needs to be asked for its app, its headers, its path."""

@@ -11,7 +11,8 @@ ServingError
 │   ├── NoKey      it gave no key, or none that is known
 │   └── NoScope    its key is for other things
 ├── UnknownItem    the item asked about is not in the bundle
-└── ModelFault     a model returned something that is not a number
+├── ModelFault     a model returned something that is not a number
+└── NoTracing      traces are wanted, and what sends them is not installed
 """
 
 from __future__ import annotations
@@ -73,3 +74,7 @@ class UnknownItem(ServingError):
 
 class ModelFault(ServingError):
     """A model returned something that is not a number."""
+
+
+class NoTracing(ServingError):
+    """Traces are wanted, and what sends them is not installed."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from cascade import tracing
 from cascade.serving.errors import QueueFull
 from cascade.serving.metrics import ServiceMetrics
 
@@ -39,14 +40,15 @@ class ConcurrencyLimit:
                 raise QueueFull(f"{self._waiting} requests wait, the bound is {self._queue_bound}")
             self._count(1)
             try:
-                await self._slots.acquire()
+                with tracing.span("queue"):
+                    await self._slots.acquire()
             finally:
                 self._count(-1)
         else:
             await self._slots.acquire()
         waited = time.perf_counter() - started
         if self._metrics is not None:
-            self._metrics.queue_wait.observe(waited)
+            self._metrics.queue_wait.observe(waited, tracing.exemplar())
         try:
             yield waited
         finally:

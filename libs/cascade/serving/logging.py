@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stdout, each with service and request id.
+"""Structured logs: one JSON object a line on stdout, each with service, request id and, where it is traced, trace id.
 
 Lines of the standard library's loggers (uvicorn and others) take the same form.
 """
@@ -17,6 +17,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from cascade import tracing
 from cascade.serving import context
 from cascade.serving.settings import LogFormat, LogLevel
 
@@ -84,6 +85,9 @@ def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     request_id = context.request_id.get()
     if request_id is not None:
         event.setdefault("request_id", request_id)
+    trace_id = tracing.trace_id()
+    if trace_id is not None:
+        event.setdefault(tracing.TRACE_ID, trace_id)
     api_key = context.api_key.get()
     if api_key is not None:
         event.setdefault("api_key", api_key)

@@ -10,9 +10,15 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, choose_encoder, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from cascade import tracing
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+OPENMETRICS_TYPE = openmetrics.CONTENT_TYPE_LATEST
+"""The form that has exemplars: of a slow bucket, the trace of a request that fell into it."""
+_OPENMETRICS = "application/openmetrics-text"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` gauge beside each series doubles the page and nothing reads it
 
@@ -24,7 +30,7 @@ LATENCY_BUCKETS_S = (
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
-_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
 class ServiceMetrics:
@@ -69,7 +75,7 @@ class ServiceMetrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request. `route` is the template, never the path."""
-        key = (route, method if method in _METHODS else "OTHER", status)
+        key = (route, method if method in METHODS else "OTHER", status)
         children = self._children.get(key)
         if children is None:  # looking labels up anew would cost more than counting
             children = (
@@ -78,7 +84,7 @@ class ServiceMetrics:
             )
             self._children[key] = children
         children[0].inc()
-        children[1].observe(seconds)
+        children[1].observe(seconds, tracing.exemplar())
 
     def error(self, kind: str) -> None:
         """Count one problem answered."""
@@ -99,5 +105,12 @@ class ServiceMetrics:
             self._bundle_info.remove(self.service, old, track)
 
     def exposition(self) -> bytes:
-        """What GET /metrics answers."""
+        """All of it, in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """What GET /metrics answers, and its type: OpenMetrics for whoever accepts that, as Prometheus does."""
+        if _OPENMETRICS not in accept:
+            return self.exposition(), CONTENT_TYPE
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cascade import deadline
+from cascade import deadline, tracing
 from cascade.api.headers import REQUEST_ID_HEADER
 from cascade.serving import context, problems
 from cascade.serving.logging import get_logger
@@ -23,8 +23,9 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ID_HEADER = REQUEST_ID_HEADER.encode()
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """On every response: a browser takes a body for what its type says."""
-_UNMATCHED = "unmatched"
-_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+UNMATCHED = "unmatched"
+QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked again and again by machines: not logged, not traced."""
 
 log = get_logger(__name__)
 
@@ -169,7 +170,7 @@ def told(metrics: ServiceMetrics, scope: Scope, status: int, seconds: float, log
     """Count, time and log one answered request. log_all: also where it met no problem."""
     route = route_of(scope)
     metrics.request(route, scope["method"], status, seconds)
-    quiet = route in _QUIET_ROUTES or not (log_all or status >= 400)
+    quiet = route in QUIET_ROUTES or not (log_all or status >= 400)
     write = log.debug if quiet else log.info
     write(
         "request",
@@ -185,10 +186,11 @@ def last_resort(metrics: ServiceMetrics, scope: Scope, error: Exception) -> Json
     """The response to an exception that nothing else answered. Called while it is being handled, for the log."""
     problem = problems.internal(error)
     metrics.error(problem.kind)
+    tracing.note("cascade.problem", problem.kind)
     log.exception("unhandled error", method=scope["method"], route=route_of(scope))
     return problems.problem_response(problem, scope)
 
 
 def route_of(scope: Scope) -> str:
     """The route's template (`/v1/items/{item_id}`), so that labels stay few."""
-    return getattr(scope.get("route"), "path", _UNMATCHED)
+    return getattr(scope.get("route"), "path", UNMATCHED)

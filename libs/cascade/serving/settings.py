@@ -63,6 +63,15 @@ class ServiceSettings(Checked):
     max_body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; beyond it 413")
     ready_timeout_s: float = Field(1.0, gt=0, description="time that each readiness check may take")
     shutdown_timeout_s: int = Field(20, ge=0, description="time for requests in flight when the service is stopped")
+    tracing_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+",
+        description="collector that takes traces by OTLP over HTTP, `http://host:4318`; needs the extra `tracing`; "
+        "none: no traces",
+    )
+    tracing_sample: float = Field(
+        1.0, ge=0, le=1, description="share of requests that are traced; a caller that decided already is followed"
+    )
 
     @property
     def in_production(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from cascade import tracing
 from cascade.serving.metrics import LATENCY_BUCKETS_S, ServiceMetrics
 
 S = TypeVar("S")
@@ -86,7 +87,7 @@ class BundleMetrics:
         series = self._series.of(self._service, track, version)
         series.outcomes[outcome].inc()
         if outcome != "refused":
-            series.seconds.observe(seconds)
+            series.seconds.observe(seconds, tracing.exemplar())
 
     def _make(self, *key: str) -> _BundleSeries:
         outcomes = {outcome: self._requests.labels(*key, outcome) for outcome in SERVED}

@@ -50,6 +50,17 @@ def test_a_secret_reaches_the_child_whole(tmp_path):
     assert redis_address(settings.redis()) == "redis://host:1/2"
 
 
+@pytest.mark.parametrize("endpoint", [None, "http://collector:4318"])
+def test_services_trace_where_the_run_does(settings, monkeypatch, endpoint):
+    traced = settings.model_copy(update={"tracing_endpoint": endpoint, "tracing_sample": 0.25})
+    for part in [*service_parts(traced), features_part(traced), one_process_part(traced)]:
+        for name, value in part.environment.items():
+            monkeypatch.setenv(name, value)
+    for own in (GatewaySettings(), RetrievalSettings(), FilterSettings(), RankerSettings(), FeaturesSettings()):
+        assert own.tracing_endpoint == endpoint
+        assert own.tracing_sample == (1.0 if endpoint is None else 0.25)
+
+
 def test_services_read_what_they_are_given(settings, monkeypatch):
     parts = {part.name: part for part in service_parts(settings)}
     assert list(parts) == ["retrieval", "filter", "ranker", "gateway"]

@@ -19,7 +19,7 @@ from cascade.online.errors import OnlineStoreDown
 from cascade.serving.app import create_service_app
 from cascade.serving.context import current_request_id
 from cascade.serving.errors import Closed, ModelFault, NotReady, QueueFull, ServingError, UnknownItem
-from cascade.serving.metrics import CONTENT_TYPE
+from cascade.serving.metrics import CONTENT_TYPE, OPENMETRICS_TYPE
 from cascade.serving.problems import Problem
 from cascade.serving.settings import ServiceSettings
 
@@ -314,4 +314,4 @@ def test_the_openapi_document_leads_nowhere_by_reference_and_knows_the_metrics_p
         for part in reference.split("/"):
             found = found[part]
     told = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
-    assert list(told) == [CONTENT_TYPE]
+    assert list(told) == [CONTENT_TYPE, OPENMETRICS_TYPE]

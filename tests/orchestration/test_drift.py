@@ -47,7 +47,8 @@ from orchestration.provenance import Provenance
 from orchestration.workspace import Workspace
 from services.features.rows import impression_table
 
-USERS = 1200
+USERS = 600
+LEAST = 250
 HOURS = 24
 """Of the window: an hour of so small a shop has too few visitors to judge."""
 
@@ -105,6 +106,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
     evaluation = pq.read_table(rows)
     start = int(dt.datetime(days[-1].year, days[-1].month, days[-1].day, tzinfo=dt.UTC).timestamp())
     of_day = evaluation.filter(pc.greater_equal(evaluation.column("timestamp"), start))
+    # any moment of a visit: at its first nothing of it is known yet, which training rows seldom are
+    of_day = of_day.take(pa.array(np.random.default_rng(5).permutation(len(of_day))))
     _, first = np.unique(of_day.column("user_id").to_pylist(), return_index=True)
     asked = of_day.take(pa.array(first))
     positions, chances = plain_lists(asked, retrieval, ranker, dataset)
@@ -123,7 +126,9 @@ def workspace(shop: TinyShop, settings: Settings, redis_url: str) -> Workspace:
     folder.mkdir(parents=True)
     for name in ("users.parquet", "items.parquet", "interactions"):
         (folder / name).symlink_to(shop.root / name)
-    own = settings.model_copy(update={"shop": folder, "redis_url": SecretStr(redis_url), "drift_hours": HOURS})
+    own = settings.model_copy(
+        update={"shop": folder, "redis_url": SecretStr(redis_url), "drift_hours": HOURS, "drift_min_visitors": LEAST}
+    )
     return Workspace(own, Provenance(all_assets(own), own))
 
 
@@ -251,7 +256,7 @@ def test_too_few_lists_are_said_to_be_too_few(
 
     assert drifted(workspace) == set()
     assert not check.passed, "what was not looked at has not passed"
-    assert "too few visitors to judge 21 of 21 features (500 needed)" in str(check.description)
+    assert "too few visitors to judge 21 of 21 features (250 needed)" in str(check.description)
 
 
 def test_an_hour_without_lists_and_bundles_without_a_reference_are_told(
@@ -279,7 +284,7 @@ def test_lists_of_another_version_are_not_held_against_this_one(
     materialise(workspace, instance, end)
 
     visitors = read_report(workspace).visitors
-    assert visitors["retrieval"] > 500
+    assert visitors["retrieval"] > LEAST
     assert visitors["ranker"] == 0
 
 

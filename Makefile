@@ -71,10 +71,12 @@ lint: $(VENV)/.installed-dev
 
 install: $(VENV)/.installed
 
+# nothing is resolved: a pip before 23.3 takes the pin of a distribution for none of its extras; `pip check` looks instead
 locked: | $(BIN)/python
-	$(BIN)/python -m pip install --progress-bar on --require-hashes --only-binary :all: -r requirements/development.lock \
+	$(BIN)/python -m pip install --progress-bar on --require-hashes --no-deps --only-binary :all: -r requirements/development.lock \
 		-r requirements/build.lock $(if $(filter cpu,$(TORCH)),-c requirements/torch-cpu.lock,-r requirements/torch-cuda.lock)
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	@touch $(VENV)/.installed $(VENV)/.installed-docs $(VENV)/.installed-dev
 
 $(BIN)/python:

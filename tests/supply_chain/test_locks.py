@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,31 @@ def _fault(requirement: Requirement, lock_name: str) -> str | None:
         return f"{lock_name}: {requirement} is pinned without its extras; run `make lock`"
     outside = [pin.version for pin in pins if not requirement.specifier.contains(pin.version)]
     return f"{lock_name}: {requirement} is pinned to {outside}; run `make lock`" if outside else None
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_what_a_pin_needs_is_pinned_too(name: str) -> None:
+    """By what installed distributions say; those of another version than the locked one are left to the last test."""
+    pins = {pin.name: pin for pin in read(path_of(name)) if pin.applies({})}
+    looked_at, faults = 0, []
+    for pin in pins.values():
+        try:
+            installed = metadata.distribution(pin.name)
+        except metadata.PackageNotFoundError:
+            continue
+        if installed.version != pin.version:
+            continue
+        looked_at += 1
+        for needed in map(Requirement, installed.requires or ()):
+            if needed.marker and not any(needed.marker.evaluate({"extra": one}) for one in ("", *pin.extras)):
+                continue
+            found = pins.get(canonicalize_name(needed.name))
+            if found is pin:  # an extra of its own that consists of others
+                continue
+            if found is None or not needed.specifier.contains(found.version) or not needed.extras <= found.extras:
+                faults.append(f"{pin.name} needs {needed}, and the lock has {found}")
+    assert faults == []
+    assert looked_at > 0
 
 
 def test_all_locks_agree_so_tests_run_on_what_images_hold() -> None:

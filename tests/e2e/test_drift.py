@@ -44,7 +44,6 @@ def test_strangers_on_one_device_are_told_from_those_of_training(system: Any) ->
     drifted = {(one.model, one.feature) for one in report.of("drifted")}
     for model in ("retrieval", "ranker"):
         assert {(model, "user_id"), (model, "device_type")} <= drifted
-    assert ("ranker", "item_id") not in drifted, "strangers are shown other items, of those that the model knows"
     (check,) = result.get_asset_check_evaluations()
     assert not check.passed
     assert "ranker device_type" in str(check.description)

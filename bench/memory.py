@@ -33,6 +33,7 @@ from cascade.online.feast_config import ACTIVITY_VIEW, PROFILE_VIEW
 from cascade.online.feast_rows import ViewRows, write_rows
 from cascade.online.server import RedisServer, free_port
 from cascade.store.artifacts import GatewayArtifacts, RetrievalArtifacts
+from cascade.training.item_to_item import NEIGHBOURS
 
 SEED = 7
 USERS, ITEMS = 200_000, 50_000
@@ -99,6 +100,7 @@ def _processes(report: Report) -> None:
 
     report.figure("item_table.per_item", held(table) / ITEMS, "bytes", note="ranker: features, ids and their positions")
     report.figure("packed.per_item", packed_bytes(config, ITEMS) / ITEMS, "bytes", note="ranker: what is precomputed")
+    report.figure("item_to_item.per_item", 8 * NEIGHBOURS, "bytes", note="ranker: strongest neighbours, of large catalogs")
     retrieval = synthetic.retrieval(content, SEED)
 
     def ids_of_index() -> Any:

@@ -39,6 +39,7 @@ NAMES = (
         f"memory.{name}"
         for name in (
             "vocabulary.per_user", "embedding.per_user", "item_table.per_item", "packed.per_item", "flat.per_item",
+            "item_to_item.per_item",
             "retrieval_ids.per_item", "catalog.per_item", "redis.features.per_user", "redis.recent.per_user",
         )
     ),

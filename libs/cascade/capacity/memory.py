@@ -12,6 +12,8 @@ GIB = 2**30
 DIM = 64
 _SQ8 = DIM + 16
 """bytes of a vector in `ivf_sq8`: 8 bits a dimension, its position, where it lies"""
+_TOWERS_VECTORS = 3
+"""of an item, in the ranker's towers: a row of the ids' table, the id's own vector, and what comes of both"""
 WHILE_SWAPPING = 2
 """a new bundle loads beside the one that serves"""
 REDIS_RESERVE = 1.25
@@ -42,7 +44,13 @@ def bundle_bytes(costs: Costs, shop: Shop, *, packed: bool = True) -> dict[str, 
         "user ids": shop.users * costs["memory.vocabulary.per_user"],
         "user table": shop.users * costs["memory.embedding.per_user"],
     }
-    ranker = {**users, "item table": shop.items * costs["memory.item_table.per_item"]}
+    ranker = {
+        **users,
+        "towers' user table": shop.users * costs["memory.embedding.per_user"],
+        "item table": shop.items * costs["memory.item_table.per_item"],
+        "towers' items": shop.items * _TOWERS_VECTORS * costs["memory.flat.per_item"],
+        "items of items": shop.items * costs["memory.item_to_item.per_item"],
+    }
     if packed:
         ranker["precomputed items"] = shop.items * costs["memory.packed.per_item"]
     catalog = {"catalog": shop.items * costs["memory.catalog.per_item"]}

@@ -21,14 +21,16 @@ from cascade.index.structures import STRUCTURES, Stuff
 from cascade.models.dlrm import DlrmConfig
 from cascade.models.dlrm_scorer import packed_bytes
 from cascade.online.generations import SeenShape
+from cascade.training.item_to_item import NEIGHBOURS
 
 SHOP = Shop(items=1_000_000, users=5_000_000, active=500_000)
 
 
 def test_constants_are_the_librarys(costs: Costs) -> None:
-    config = DlrmConfig((11, 4, 7, 13), (101, 13, 61, 4), (4,), 1, 1, 4)
+    config = DlrmConfig((11, 4, 7, 13), (101, 13, 61, 4), (4,), 1, 1, 4, history_length=50, history_event_types=6)
     assert demands.FLAT_UP_TO == FLAT_UP_TO
     assert costs["memory.packed.per_item"] == packed_bytes(config, 1)
+    assert costs["memory.item_to_item.per_item"] == NEIGHBOURS * (4 + 4)
     assert costs["memory.embedding.per_user"] == 4 * config.dim
     assert costs["memory.flat.per_item"] == 4 * DIM
     assert costs["filter.memory.full_user"] <= 1.5 * SeenShape().most_bytes

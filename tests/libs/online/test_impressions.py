@@ -64,7 +64,7 @@ def test_a_payload_is_the_agreed_one() -> None:
         "versions": {"retrieval": "v"}, "tracks": {"retrieval": "stable"},
     }  # fmt: skip
     read = impression_of({"payload": json.dumps(payload)})
-    assert json.loads(read.model_dump_json()) == {**payload, "assigned": {}, "forced": []}
+    assert json.loads(read.model_dump_json()) == {**payload, "assigned": {}, "forced": [], "served": None}
 
 
 @pytest.mark.parametrize("fields", [{}, {"payload": "{"}, {"payload": "{}"}, {b"payload": b'{"request_id": 1}'}])

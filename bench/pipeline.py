@@ -221,6 +221,11 @@ def _build(settings: Settings) -> None:
         subprocess.run(command, env=environment, check=True, timeout=LIMIT_S, cwd=settings.state_dir)
 
 
+def _rows(folder: Path) -> int:
+    """Of all days, as the asset noted them: a file a day, called by it."""
+    return sum(int(day.read_text()) for day in folder.glob("????-??-??"))
+
+
 def _read(settings: Settings) -> Built:
     workspace = _workspace(settings)
     notes = {name: workspace.recorded(name) for name in _names(workspace)}
@@ -231,6 +236,6 @@ def _read(settings: Settings) -> Built:
     runs = {note["run_id"] for note in notes.values()}
     ends = {name: datetime.fromisoformat(note["made"]).timestamp() for name, note in notes.items()}
     first = min(ends[name] - assets[name].seconds for name in notes)
-    days = workspace.folder("interactions").iterdir()
-    rows = sum(int(day.read_text()) for day in days if day.suffix != ".json")
-    return Built(rows, assets, max(ends.values()) - first if len(runs) == 1 else None)
+    return Built(
+        _rows(workspace.folder("interactions")), assets, max(ends.values()) - first if len(runs) == 1 else None
+    )

@@ -100,7 +100,9 @@ def _processes(report: Report) -> None:
 
     report.figure("item_table.per_item", held(table) / ITEMS, "bytes", note="ranker: features, ids and their positions")
     report.figure("packed.per_item", packed_bytes(config, ITEMS) / ITEMS, "bytes", note="ranker: what is precomputed")
-    report.figure("item_to_item.per_item", 8 * NEIGHBOURS, "bytes", note="ranker: strongest neighbours, of large catalogs")
+    report.figure(
+        "item_to_item.per_item", 8 * NEIGHBOURS, "bytes", note="ranker: strongest neighbours, of large catalogs"
+    )
     retrieval = synthetic.retrieval(content, SEED)
 
     def ids_of_index() -> Any:

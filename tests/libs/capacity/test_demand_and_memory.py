@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.capacity import demand as demands
-from cascade.capacity.costs import CATALOGS, CONCURRENCIES, MEASURED_CATALOG, Costs
+from cascade.capacity.costs import CATALOGS, CONCURRENCIES, ITEM_TABLES, MEASURED_CATALOG, Costs, grown
 from cascade.capacity.demand import demand, ranker_on_gpu
 from cascade.capacity.errors import CapacityFileError
 from cascade.capacity.memory import DIM, Shop, bundle_bytes, index_bytes, redis_bytes
@@ -88,7 +88,9 @@ def test_more_of_anything_takes_no_less_memory(costs: Costs, shop: Shop, what: s
 
 def test_memory_by_hand(costs: Costs) -> None:
     ranker = bundle_bytes(costs, SHOP)["ranker"]
-    assert ranker["precomputed items"] == 1_604_000_000
+    assert ranker["precomputed items"] == 1_620_000_000
+    assert ranker["towers' items"] + ranker["items of items"] == 1_000_000 * (3 * 256 + 800)
+    assert ranker["towers' user table"] == ranker["user table"]
     assert ranker["user table"] == 5_000_000 * 256
     assert "precomputed items" not in bundle_bytes(costs, SHOP, packed=False)["ranker"]
     assert bundle_bytes(costs, SHOP)["filter"] == {}
@@ -100,7 +102,8 @@ def test_gpu_needs_figures_of_one(costs: Costs, tmp_path: Path) -> None:
     measured.write_text(json.dumps({"ranker.gpu.b16.candidates_per_s": 3_000_000.0}))
     fast = ranker_on_gpu(costs, 100_000, measured)
     on_cpu = demand(costs, 100_000).ranker
-    assert fast == pytest.approx(on_cpu - costs["stages.items.100000.dlrm"] + 300 / 3e6)
+    network = grown({size: costs[f"stages.items.{size}.dlrm"] for size in ITEM_TABLES}, 100_000)
+    assert fast == pytest.approx(on_cpu - network + 300 / 3e6)
     measured.write_text(json.dumps({"ranker.the_gpus_code_on_the_cpu.b16.candidates_per_s": 1.0}))
     with pytest.raises(CapacityFileError, match=r"nothing is planned for a GPU that was not measured; run"):
         ranker_on_gpu(costs, 100_000, measured)

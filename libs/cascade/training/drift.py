@@ -45,7 +45,7 @@ from cascade.drift.reference import FeatureReference, Reference
 from cascade.features.history import histories_of_rows
 from cascade.features.item_table import UNKNOWN
 from cascade.features.source import InteractionSource
-from cascade.features.spec import HISTORY_LENGTH, OOV, USER_CATEGORICAL
+from cascade.features.spec import HISTORY_LENGTH, OOV, RECENT_LENGTH, USER_CATEGORICAL
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ItemTransform
 from cascade.training.device import torch_threads
@@ -254,10 +254,10 @@ def _codes(users: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _lengths(rows: pa.Table, source: InteractionSource) -> NDArray[np.float64]:
-    """How many of the latest interactions each row's user has."""
+    """How many of the latest interactions each row's user has, of as many as the online store keeps."""
     histories = histories_of_rows(rows, source, [])
     length = histories.history_end - histories.history_start
-    return np.asarray(np.minimum(length, HISTORY_LENGTH), np.float64)
+    return np.asarray(np.minimum(length, RECENT_LENGTH), np.float64)
 
 
 def _hours(rows: pa.Table) -> NDArray[np.int64]:

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascade.api.common import MAX_RECENT
+from cascade.data.contract import Dataset
 from cascade.data.shown_lists import SERVED, ShownLists
 from cascade.drift.judge import judge
 from cascade.features.point_in_time import training_rows
@@ -19,6 +21,7 @@ from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ItemTransform
 from cascade.training.drift import (
     PLACES,
+    _lengths,
     lists_of,
     one_row_a_visitor,
     plain_lists,
@@ -96,6 +99,18 @@ def test_what_nobody_saw_is_observed_as_nothing(built, tmp_path: Path) -> None:
     ranker = judge("ranker", reference[1], ranker_served(nothing, built.ranker), 1)
 
     assert {one.state for one in (*retrieval, *ranker)} == {"too few"}
+
+
+def test_a_history_is_as_long_as_what_is_served(tmp_path: Path) -> None:
+    """Requests carry as many recent items as the online store keeps: a longer history counts as no more."""
+    day = tmp_path / "interactions" / "date=2024-01-01"
+    day.mkdir(parents=True)
+    moments = 1_704_067_200 + np.arange(MAX_RECENT + 30)
+    table = {"user_id": ["u"] * len(moments), "item_id": ["i"] * len(moments), "timestamp": moments}
+    pq.write_table(pa.table(table), day / "part.parquet")
+    asked = pa.table({"user_id": ["u", "u", "new"], "timestamp": [moments[7], moments[-1] + 1, moments[-1]]})
+
+    assert _lengths(asked, Dataset(tmp_path)).tolist() == [7, MAX_RECENT, 0]
 
 
 def test_a_reference_holds_what_the_models_read_and_no_more(built, tmp_path: Path) -> None:

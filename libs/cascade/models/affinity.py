@@ -68,8 +68,7 @@ class Affinity:
     def over(self, items: ItemFeatures) -> ItemAffinity:
         """For a catalog: its vectors are computed once."""
         vectors = self.towers.candidate.predict(items.categorical, items.continuous, items.image, items.text)
-        ids = np.ascontiguousarray(items.categorical[:, _ITEM_ID])
-        return ItemAffinity(self, vectors, ids)
+        return ItemAffinity(self, vectors, np.append(items.categorical[:, _ITEM_ID], _UNKNOWN))
 
     def save(self, folder: Path) -> None:
         """Write the parts into `folder`."""
@@ -95,8 +94,11 @@ class Affinity:
 
 @dataclass(frozen=True)
 class ItemAffinity:
-    """An affinity over a catalog. vectors: float32 [I, D], the candidate tower's; ids: int32 [I], rows of the item ids'
-    table"""
+    """An affinity over a catalog.
+
+    vectors: float32 [I, D], the candidate tower's
+    ids: int32 [I + 1], rows of the item ids' table; the last is the unknown one's, of an event at -1
+    """
 
     affinity: Affinity
     vectors: Floats
@@ -143,8 +145,7 @@ class ItemAffinity:
         if links is None:
             return [np.zeros(len(at), np.float32) for at in positions]
         items, types = (part[:, : self.affinity.votes] for part in events[:2])
-        ids = np.append(self.ids, _UNKNOWN)  # the last one: of -1
-        met = np.where(np.isin(types, self.affinity.refusals), _UNKNOWN, ids[items])  # [B, L]
+        met = np.where(np.isin(types, self.affinity.refusals), _UNKNOWN, self.ids[items])  # [B, L]
         return [links.scores(mine, self.ids[at]) for mine, at in zip(met, positions, strict=True)]
 
     def queries(self, categorical: Rows, continuous: Floats, events: Events | None) -> Floats:

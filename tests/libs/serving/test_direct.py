@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import APIRouter, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from cascade.serving.hot import Hot
 from cascade.serving.limit import ConcurrencyLimit
 from cascade.serving.responses import JsonResponse
 from cascade.serving.settings import ServiceSettings
+from tests.libs.serving.short_way import short_way
 
 
 class Body(BaseModel):
@@ -58,30 +58,6 @@ def app(hot: bool, bound: ConcurrencyLimit | None = None):
     options = ServiceSettings(max_body_bytes=2048, log_level="error")
     ways = [Hot(answer, (lambda _app: bound) if bound else None)] if hot else []
     return create_service_app("test", options, lifespan, [router], hot=ways)
-
-
-@asynccontextmanager
-async def served(application, **options):
-    config = uvicorn.Config(
-        application,
-        port=0,
-        http=DirectProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        **options,
-    )
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  (uvicorn has no event for it)
-        await asyncio.sleep(0.005)
-    try:
-        yield server, server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await running
 
 
 def request(body: bytes | dict, *headers: str, path="/v1/answer") -> bytes:
@@ -138,7 +114,7 @@ async def test_the_same_answer_as_asgi_gives(content):
     sent = {"x-request-id": "r", "host": "x"}
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers={"user-agent": ""}) as client:
         plain = await client.post("/v1/answer", content=content, headers=sent)
-    async with served(application) as (_, port):
+    async with short_way(application) as (_, port):
         status, headers, body = await exchange(port, request(content, "user-agent: "))
     assert was_short(headers) == (len(content) <= 2048)
     assert status == plain.status_code
@@ -154,7 +130,7 @@ async def test_the_same_answer_as_asgi_gives(content):
 
 async def test_whatever_pieces_it_comes_in():
     whole = request({"name": "a"}, "user-agent: u")
-    async with served(app(hot=True)) as (_, port):
+    async with short_way(app(hot=True)) as (_, port):
         for cut in range(1, len(whole), 7):
             status, headers, body = await exchange(port, whole[:cut], whole[cut:], pause=0.002)
             assert (status, body) == (200, {"name": "a", "id": "r", "agent": "u"}), cut
@@ -168,7 +144,7 @@ async def test_requests_on_one_connection_are_answered_in_order():
         request({"name": "c"}),
         request({"name": "d"}),
     ]
-    async with served(app(hot=True)) as (_, port):
+    async with short_way(app(hot=True)) as (_, port):
         for pause in (0.0, 0.02):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             for one in ways:
@@ -199,7 +175,7 @@ async def test_unusual_heads_are_the_parsers_to_judge(headers, body, status):
     application = app(hot=True)
     data = request(body, *headers)
     assert application.direct.read(data) is Reading.OTHER
-    async with served(application) as (_, port):
+    async with short_way(application) as (_, port):
         try:
             answered = (await exchange(port, data))[0]
         except asyncio.IncompleteReadError:
@@ -226,7 +202,7 @@ def test_reading_takes_nothing_but_plain_requests(noise, at):
 async def test_beyond_the_bound_it_refuses_before_it_reads_the_body():
     limit = ConcurrencyLimit(1, 0)
     application = app(hot=True, bound=limit)
-    async with served(application) as (_, port):
+    async with short_way(application) as (_, port):
         assert (await exchange(port, request({"name": "a"})))[0] == 200
         async with limit.slot():
             status, headers, body = await exchange(port, request(b"not even JSON"))
@@ -240,7 +216,7 @@ async def test_beyond_the_bound_it_refuses_before_it_reads_the_body():
 
 
 async def test_each_request_without_an_id_gets_its_own():
-    async with served(app(hot=True)) as (_, port):
+    async with short_way(app(hot=True)) as (_, port):
         plain = request({"name": "a"}).replace(b"x-request-id: r\r\n", b"")
         ids = set()
         for _ in range(3):
@@ -251,7 +227,7 @@ async def test_each_request_without_an_id_gets_its_own():
 
 
 async def test_what_is_in_hand_is_answered_before_the_end():
-    async with served(app(hot=True)) as (server, port):
+    async with short_way(app(hot=True)) as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request({"name": "a", "wait_s": 0.3}))
         half = request({"name": "b"})
@@ -270,7 +246,7 @@ async def test_what_is_in_hand_is_answered_before_the_end():
 
 
 async def test_idle_connections_are_closed_in_time():
-    async with served(app(hot=True), timeout_keep_alive=1) as (_, port):
+    async with short_way(app(hot=True), timeout_keep_alive=1) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(3):  # each request begins the idle time anew
             writer.write(request({"name": "a"}))
@@ -281,7 +257,7 @@ async def test_idle_connections_are_closed_in_time():
 
 
 async def test_who_goes_away_harms_nobody():
-    async with served(app(hot=True)) as (_, port):
+    async with short_way(app(hot=True)) as (_, port):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request({"name": "a", "wait_s": 0.1}))
         await asyncio.sleep(0.02)
@@ -290,7 +266,7 @@ async def test_who_goes_away_harms_nobody():
         assert (await exchange(port, request({"name": "b"})))[0] == 200
 
 
-async def test_a_connection_that_was_reset_is_not_kept_for_its_idle_time(monkeypatch):
+async def test_a_connection_that_was_reset_is_not_kept_for_its_idle_time():
     made = []
 
     class Watched(DirectProtocol):
@@ -298,8 +274,7 @@ async def test_a_connection_that_was_reset_is_not_kept_for_its_idle_time(monkeyp
             super().__init__(*arguments, **options)
             made.append(self)
 
-    monkeypatch.setitem(globals(), "DirectProtocol", Watched)
-    async with served(app(hot=True)) as (server, port):
+    async with short_way(app(hot=True), http=Watched) as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request({"name": "a"}))
         assert (await read_answer(reader))[0] == 200

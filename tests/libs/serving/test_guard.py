@@ -1,20 +1,18 @@
 """Nobody who does not send the token is answered, on either way to a route. Over real sockets."""
 
-import asyncio
 import json
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from cascade.serving.app import create_service_app
-from cascade.serving.direct_protocol import DirectProtocol
 from cascade.serving.hot import Hot
 from cascade.serving.responses import JsonResponse
 from cascade.serving.settings import RedisSettings, ServiceSettings, is_guessable
+from tests.libs.serving.short_way import short_way
 
 TOKEN = "0123456789abcdef-of-these-tests"
 ASKED = []
@@ -53,20 +51,11 @@ def serve_app():
 
     @asynccontextmanager
     async def serving(application):
-        config = uvicorn.Config(
-            application, port=0, http=DirectProtocol, ws="none", lifespan="on", log_config=None, access_log=False
-        )
-        server = uvicorn.Server(config)
-        running = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110  (uvicorn has no event for it)
-            await asyncio.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        try:
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            await running
+        async with (
+            short_way(application) as (_, port),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        ):
+            yield client
 
     return serving
 

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, redirect_stdout
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,6 @@ from pydantic import BaseModel
 from cascade import tracing
 from cascade.serving.app import create_service_app
 from cascade.serving.batching import MicroBatcher
-from cascade.serving.direct_protocol import DirectProtocol
 from cascade.serving.errors import QueueFull
 from cascade.serving.hot import Hot
 from cascade.serving.limit import ConcurrencyLimit
@@ -29,6 +27,7 @@ from cascade.serving.otlp import OtlpTracer
 from cascade.serving.responses import JsonResponse
 from cascade.serving.settings import ServiceSettings
 from tests.collector import Collector
+from tests.libs.serving.short_way import short_way
 
 TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{ABOVE}-01"}
@@ -66,21 +65,9 @@ def build(endpoint: str | None, *, hot: bool = True, trusting: bool = True, **va
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Over a socket, where plain requests take the short way; when it is over, all spans are sent."""
-    config = uvicorn.Config(
-        app, port=0, http=DirectProtocol, ws="none", lifespan="on", log_config=None, proxy_headers=False
-    )
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  (uvicorn has no event for it)
-        await asyncio.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            client.headers.pop("connection")  # a plain request names none
-            yield client
-    finally:
-        server.should_exit = True
-        await running
+    async with short_way(app) as (_, port), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        client.headers.pop("connection")  # a plain request names none
+        yield client
 
 
 @pytest.mark.parametrize("hot", [True, False])

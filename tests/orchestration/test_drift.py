@@ -27,6 +27,7 @@ from cascade.features.history import histories_of_rows
 from cascade.features.item_table import ItemTable
 from cascade.features.masking import Masking
 from cascade.features.point_in_time import training_rows
+from cascade.features.spec import RECENT_LENGTH
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from cascade.index import ExactIndex
@@ -112,7 +113,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> TinyShop:
     asked = of_day.take(pa.array(first))
     positions, chances = plain_lists(asked, retrieval, ranker, dataset)
     before = histories_of_rows(asked, dataset, [])
-    recent = np.minimum(before.history_end - before.history_start, 50)
+    recent = np.minimum(before.history_end - before.history_start, RECENT_LENGTH)
     return TinyShop(root / "data", retrieval, ranker, asked, recent, positions, chances, days[-1])
 
 

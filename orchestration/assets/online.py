@@ -91,7 +91,7 @@ def _fill_recent(workspace: Workspace, client: Redis, now: int) -> int:
     if settings.training_query != "session" or not settings.recent_days:
         return 0
     users = recent_interactions(workspace.dataset, now, settings.recent_days, limits=limits(workspace))
-    return fill_recent(client, users)
+    return sum(fill_recent(client, part) for part in users)
 
 
 def _profiles(users: pa.Table, known_since: datetime) -> pa.Table:

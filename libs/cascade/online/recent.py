@@ -20,7 +20,7 @@ return 1
 
 
 def fill_recent(client: Redis, users: pa.Table, ttl_s: int = keys.SEEN_TTL_S) -> int:
-    """Write the lists of users who have none: a table of `recent_interactions`. Returns how many were written.
+    """Write the lists of users who have none, from a table of `recent_interactions`; returns how many were written.
 
     Raises OnlineStoreDown.
     """

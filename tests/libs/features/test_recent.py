@@ -31,7 +31,7 @@ def test_lists_are_the_histories_of_that_moment(write_shop: Callable[..., Any]) 
         for _ in range(120)
     ]
     source, at = write_shop(log), MONDAY + 2 * DAY
-    found = recent_interactions(source, at, days=3, length=9, limits=LIMITS)
+    [found] = recent_interactions(source, at, days=3, length=9, limits=LIMITS)
     users = found.column("user_id").to_pylist()
     assert users == ["u0", "u1", "u2"]
     rows = pa.table({"user_id": users, "timestamp": pa.array([at] * 3, pa.int64())})
@@ -43,16 +43,25 @@ def test_lists_are_the_histories_of_that_moment(write_shop: Callable[..., Any]) 
 
 def test_days_further_back_and_the_moment_itself_are_left_out(write_shop: Callable[..., Any]) -> None:
     log = [("u1", "i1", MONDAY - 1 + day * DAY, "view") for day in (1, 2, 3)] + [("u2", "i2", MONDAY + 3 * DAY, "view")]
-    found = recent_interactions(write_shop(log), MONDAY + 3 * DAY, days=2, limits=LIMITS)
+    [found] = recent_interactions(write_shop(log), MONDAY + 3 * DAY, days=2, limits=LIMITS)
     assert found.to_pylist() == [{"user_id": "u1", "entries": [f"{MONDAY - 1 + day * DAY}|view|i1" for day in (3, 2)]}]
-    assert not len(recent_interactions(write_shop(log), MONDAY + 3 * DAY, days=0, limits=LIMITS))
+    assert not list(recent_interactions(write_shop(log), MONDAY + 3 * DAY, days=0, limits=LIMITS))
+
+
+def test_parts_hold_all_users_once(write_shop: Callable[..., Any]) -> None:
+    log = [(f"u{n % 40}", f"i{1 + n % 4}", MONDAY + n, "view") for n in range(200)]
+    source = write_shop(log)
+    [whole] = recent_interactions(source, MONDAY + DAY, days=1, limits=LIMITS)
+    parts = list(recent_interactions(source, MONDAY + DAY, days=1, limits=LIMITS, events_at_once=30))
+    assert len(parts) > 3
+    assert pa.concat_tables(parts).sort_by("user_id") == whole
 
 
 def test_a_shop_without_event_types_has_events_of_the_default_one(write_shop: Callable[..., Any]) -> None:
     source = write_shop([("u1", "i1", MONDAY, "purchase"), ("u1", "i2", MONDAY + 9, "view")])
     for path in source.interaction_files():
         pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["event_type"]), path)
-    found = recent_interactions(source, MONDAY + DAY, days=1, limits=LIMITS)
+    [found] = recent_interactions(source, MONDAY + DAY, days=1, limits=LIMITS)
     kind = DEFAULT_EVENT_TYPE
     assert found.to_pylist() == [{"user_id": "u1", "entries": [f"{MONDAY + 9}|{kind}|i2", f"{MONDAY}|{kind}|i1"]}]
     rows = pa.table({"user_id": ["u1"], "timestamp": pa.array([MONDAY + DAY], pa.int64())})

@@ -72,21 +72,33 @@ def stack(
     """Give a ranker what the towers and the items met add to its logit, as far as each helps on rows that none of them
     learned from, and calibrate the sum. The report tells what counts for how much.
 
-    learned: what the towers and the ranker learned from; judged: later rows, of other users
+    learned: what the towers and the ranker learned from; judged: later rows, of other users, of the same training set.
+    Once weighed and calibrated, the items' votes are fitted anew on both: what is latest counts too.
     """
     model.affinity = None
     refusals = tuple(EVENT_TYPE_ROWS[name] for name in NEGATIVE_EVENT_TYPES)
     alone = Affinity(towers, 1.0, refusals=refusals, votes=RECENT_LENGTH).over(items)
     rows, together, scores = _candidates(alone, judged, items, seed)
-    links = fit(users_items(learned, items))
+    links = fit(users_items([learned], items))
     said = [_said(link, alone, rows, together) for link in links.values()]
     [by_towers], by_items = stacking_weights(logits_of(model, rows, items, together), [[scores], said], seed)
     item_to_item = weighed(list(links.values()), by_items)
     if by_towers > 0 or item_to_item is not None:
         model.affinity = replace(alone.affinity, weight=by_towers, item_to_item=item_to_item)
     weights = {"towers": by_towers, **dict(zip(links, by_items, strict=True))}
-    if not training.calibrate:
-        return CalibrationReport("none", 0, {}, 0.0, 0.0, affinity=weights)
+    report = CalibrationReport("none", 0, {}, 0.0, 0.0)
+    if training.calibrate:
+        report = _calibrated(model, judged, items, training, seed)
+    if model.affinity is not None and item_to_item is not None:
+        whole = weighed(list(fit(users_items([learned, judged], items)).values()), by_items)
+        model.affinity = replace(model.affinity, item_to_item=whole)
+    return replace(report, affinity=weights)
+
+
+def _calibrated(
+    model: Dlrm, judged: TrainingSet, items: ItemTable, training: DlrmTraining, seed: int
+) -> CalibrationReport:
+    """Calibrate the sum."""
     rows = judged.take(sample_rows(judged, training.validation_rows, seed))
     offsets = None
     if model.affinity is not None:
@@ -94,7 +106,7 @@ def stack(
         over = model.affinity.over(items)
         offsets = row_affinities(over, rows.user, rows.context, rows.histories, rows.timestamp, drawn)
     model.calibration, report = calibrate(model, rows, items, training.negatives_per_click, seed + 1, offsets=offsets)
-    return replace(report, affinity=weights)
+    return report
 
 
 def _candidates(

@@ -10,6 +10,7 @@ Shapes: U users, I items, V rows of the item ids' table, R rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,18 @@ _AT_ONCE = 1_024
 _ID = ITEM_CATEGORICAL.index("item_id")
 
 
-def users_items(rows: TrainingSet, items: ItemTable) -> Any:
-    """Who met what in the rows, sparse float32 [U, V] of ones; nothing of items whose id is not known.
+def users_items(parts: Sequence[TrainingSet], items: ItemTable) -> Any:
+    """Who met what in the rows of these parts of one training set, sparse float32 [U, V] of ones; nothing of items
+    whose id is not known.
 
     Users are told apart by where their histories begin: their ids may be hidden. Without histories there is none.
     """
     size = int(items.categorical[:, _ID].max(initial=OOV)) + 1
-    if rows.histories is None or not len(rows):
+    begins = [part.histories.history_start for part in parts if part.histories is not None]
+    if len(begins) < len(parts) or not any(map(len, parts)):
         return sp.csr_matrix((0, size), dtype=np.float32)
-    _, user = np.unique(rows.histories.history_start, return_inverse=True)
-    item = items.categorical[rows.item_position, _ID]
+    _, user = np.unique(np.concatenate(begins), return_inverse=True)
+    item = items.categorical[np.concatenate([part.item_position for part in parts]), _ID]
     known = item != OOV
     shape = int(user.max()) + 1, size
     met = sp.csr_matrix((np.ones(int(known.sum()), np.float32), (user[known], item[known])), shape=shape)

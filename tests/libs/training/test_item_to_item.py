@@ -36,11 +36,11 @@ def random_met(users: int, items: int, seed: int = 0) -> sp.csr_matrix:
 
 
 def test_users_are_told_apart_by_their_histories() -> None:
-    met = users_items(training_rows([7, 7, 7, 9, 9], [0, 2, 2, 3, 1]), ITEMS)
+    met = users_items([training_rows([7, 7, 7, 9, 9], [0, 2, 2, 3, 1])], ITEMS)
     # Row 3 is position 0; what was met twice counts once, an unknown id not at all.
     np.testing.assert_array_equal(met.toarray(), [[0, 1, 0, 1], [0, 0, 1, 0]])
-    assert users_items(training_rows([1], [0], histories=False), ITEMS).shape == (0, 4)
-    assert fit(users_items(training_rows([], []), ITEMS)) == {}
+    assert users_items([training_rows([1], [0], histories=False)], ITEMS).shape == (0, 4)
+    assert fit(users_items([training_rows([], [])], ITEMS)) == {}
 
 
 def test_ease_is_the_ridge_regression_of_each_item_on_all_others() -> None:

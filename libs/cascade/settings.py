@@ -77,6 +77,15 @@ class Settings(BaseSettings):
         dict(EVENT_WEIGHTS),
         description="what an event of each type adds to its category in `top_category` (JSON); others add 1",
     )
+    click_weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        {}, description="what an interaction of each type counts for when the ranker learns (JSON); others count 1"
+    )
+    shown_per_click: float = Field(
+        1.0,
+        ge=0,
+        le=20,
+        description="items of logged lists that the ranker learns from beside each interaction, at most; 0: none",
+    )
     mask_share: float = Field(0.05, ge=0, lt=1, description="share of training rows masked as cold; devices likewise")
     text_encoder: str = Field("all-MiniLM-L6-v2", description="sentence-transformers model: name or local folder")
     image_encoder: str = Field(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cascade.features.item_table import ItemTable
@@ -37,6 +38,7 @@ from orchestration.lineage import MODEL, current_catalog, predecessor
 from orchestration.partitions import fine_tuning_days
 from orchestration.provenance import reads
 from orchestration.references import TRAIN
+from orchestration.shown import read_shown, write_shown
 from orchestration.workspace import CheckedResult, Making, Workspace
 
 if TYPE_CHECKING:
@@ -82,17 +84,27 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         group_name=GROUP,
-        code_version="2",
+        code_version="3",
         deps=[daily_rows, training_set, evaluation_set],
         partitions_def=days,
         pool=POOL,
-        metadata=reads("training_query", "mask_share", "seed", "replay_days", "replay_share", "holdout_share"),
+        metadata=reads(
+            "training_query",
+            "mask_share",
+            "seed",
+            "replay_days",
+            "replay_share",
+            "holdout_share",
+            "click_weights",
+            "shown_per_click",
+        ),
         kinds={"numpy"},
     )
     def fine_tuning_set(
         context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
     ) -> dg.MaterializeResult[None]:
-        """The day's rows but its last part, with a sample of two older days and the evaluation days; masked."""
+        """The day's rows but its last part, with a sample of two older days and the evaluation days; masked. And what
+        the day's lists showed."""
         day = _day(context, workspace)
         items = current_catalog(workspace).items
         with workspace.making(context, part=context.partition_key, made_of={"items": items.fingerprint}) as making:
@@ -195,11 +207,13 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         made_of = _made_of(workspace, "fine_tuned_dlrm", day, before)
         seed = seed_of(workspace.settings.seed, day)
         with workspace.making(context, part=context.partition_key, made_of=made_of) as making:
+            rows = workspace.folder("fine_tuning_set", context.partition_key)
             model, report = fine_tune_dlrm(
                 Dlrm.load(before.model),
-                TrainingSet.load(workspace.folder("fine_tuning_set", context.partition_key) / TRAIN),
+                TrainingSet.load(rows / TRAIN),
                 items,
                 _fine_tuning(workspace).dlrm,
+                impressions=read_shown(rows),
                 seed=seed,
                 checkpoint_dir=workspace.checkpoints("fine_tuned_dlrm", making.digest),
                 threads=workspace.settings.training_threads,
@@ -210,13 +224,13 @@ def daily_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             retrieval, _ = _serving_retrieval(workspace, day)
             stable, version = _serving_ranker(workspace, day)
             tuned = _ranker(workspace, model)
-            rows = judged_rows(_holdout(workspace, day), [items, stable.items], workspace.settings.gate_rows, seed)
-            slices = slices_of(rows, tuned.user_transform, items)
+            asked = judged_rows(_holdout(workspace, day), [items, stable.items], workspace.settings.gate_rows, seed)
+            slices = slices_of(asked, tuned.user_transform, items)
             verdict = judge(
-                (version, measure_ranker(rows, retrieval, stable, slices, source=workspace.dataset, seed=seed)),
+                (version, measure_ranker(asked, retrieval, stable, slices, source=workspace.dataset, seed=seed)),
                 (
                     f"fine-tuned on {day}",
-                    measure_ranker(rows, retrieval, tuned, slices, source=workspace.dataset, seed=seed),
+                    measure_ranker(asked, retrieval, tuned, slices, source=workspace.dataset, seed=seed),
                 ),
                 slices,
                 RANKER_METRICS,
@@ -359,9 +373,12 @@ def _write_fine_tuning_set(workspace: Workspace, day: date, items: ItemTable, ma
         items,
         histories=histories_for(workspace, kept, items),
         masking=masking,
+        weights=settings.click_weights,
         progress=making.report,
     )
     kept.unlink()
+    until = pc.min(rows.filter(pa.array(held_out)).column("timestamp")).as_py()  # None: nothing is held out
+    shown = write_shown(workspace, [day], len(new), items, making.folder, until=until, seed=seed)
     table = ItemTable.load(workspace.folder("item_table"), mmap=True)
     replayed = replayed_days(workspace.split().train, settings.replay_days, seed)
     older = on_table(forgotten.out_of_set(TrainingSet.load(workspace.folder("training_set")), users), table, items)
@@ -376,6 +393,7 @@ def _write_fine_tuning_set(workspace: Workspace, day: date, items: ItemTable, ma
         "rows_replayed": len(together) - len(new),
         "rows_held_out": int(held_out.sum()),
         "rows_without_item": new.dropped_rows,
+        "shown_in_lists": shown,
         "replayed_days": [str(one) for one in (*replayed, *workspace.split().evaluate)],
     }
 

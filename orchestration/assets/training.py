@@ -19,6 +19,7 @@ from orchestration.assets.features import ROWS, evaluation_rows, training_rows
 from orchestration.assets.transforms import context_transform, item_transform, user_transform
 from orchestration.cluster import TRAINS
 from orchestration.provenance import reads
+from orchestration.shown import read_shown, write_shown
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -54,27 +55,36 @@ def item_table(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Wo
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="3",
     deps=[training_rows, user_transform, context_transform, item_table],
-    metadata=reads("mask_share", "seed", "training_query"),
+    metadata=reads("mask_share", "seed", "training_query", "click_weights", "shown_per_click"),
     kinds={"numpy"},
 )
 def training_set(
     context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspace]
 ) -> dg.MaterializeResult[None]:
-    """Training rows encoded; some with their user, some with their device hidden, so that the cold start is learned."""
-    share = workspace.settings.mask_share
+    """Training rows encoded; some with their user, some with their device hidden, so that the cold start is learned.
+
+    Beside them what lists showed on these days, but for the last one, on which epochs are judged.
+    """
+    share, seed = workspace.settings.mask_share, workspace.settings.seed
     with workspace.making(context) as making:
-        rows = _encode(workspace, "training_rows", making.folder, Masking(workspace.settings.seed, share, share))
-        making.metadata |= {"dagster/row_count": len(rows), "rows_without_item": rows.dropped_rows}
+        rows = _encode(workspace, "training_rows", making.folder, Masking(seed, share, share))
+        items = ItemTable.load(workspace.folder("item_table"))
+        shown = write_shown(workspace, workspace.split().train[:-1], len(rows), items, making.folder, seed=seed)
+        making.metadata |= {
+            "dagster/row_count": len(rows),
+            "rows_without_item": rows.dropped_rows,
+            "shown_in_lists": shown,
+        }
     return making.result()
 
 
 @dg.asset(
     group_name="training",
-    code_version="2",
+    code_version="3",
     deps=[evaluation_rows, user_transform, context_transform, item_table],
-    metadata=reads("training_query"),
+    metadata=reads("training_query", "click_weights"),
     kinds={"numpy"},
 )
 def evaluation_set(
@@ -239,6 +249,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             items,
             dlrm_config(settings.training_query, user, item, where),
             alone,
+            impressions=read_shown(workspace.folder("training_set")),
             seed=settings.seed,
             checkpoint_dir=workspace.checkpoints("dlrm"),
             threads=settings.training_threads,
@@ -260,7 +271,10 @@ def _encode(workspace: Workspace, rows: str, folder: Path, masking: Masking | No
     items = ItemTable.load(workspace.folder("item_table"))
     path = workspace.folder(rows) / ROWS
     histories = histories_for(workspace, path, items)
-    return TrainingSet.build(path, user, where, items, histories=histories, masking=masking, folder=folder)
+    weights = workspace.settings.click_weights
+    return TrainingSet.build(
+        path, user, where, items, histories=histories, masking=masking, weights=weights, folder=folder
+    )
 
 
 def histories_for(workspace: Workspace, rows: Path, items: ItemTable) -> Histories | None:

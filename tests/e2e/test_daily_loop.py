@@ -15,6 +15,7 @@ from PIL import Image
 
 from cascade.settings import Settings
 from cascade.store import ModelStore
+from cascade.store.artifacts import RankerArtifacts
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -129,6 +130,8 @@ def test_the_same_day_again_is_the_same_version(system: Any, store: ModelStore) 
 
     assert {service: store.versions(service) for service in before} == before
     assert {service: store.alias(service, "stable") for service in before} == serving
+    rankers = [RankerArtifacts.load(store.bundle("ranker", version).path).dlrm for version in store.versions("ranker")]
+    assert all(ranker.affinity is not None for ranker in rankers)  # a day loses nothing of what its base says
     assert all(
         max(store.manifest(name, version).training_days) == date(2026, 1, 10) for name, version in serving.items()
     )

@@ -348,6 +348,7 @@ def _prepared(
             mask_share=settings.mask_share,
             seed=settings.seed,
             weights=settings.event_weights,
+            click_weights=settings.click_weights,
             limits=QueryLimits(memory=settings.duckdb_memory),
             progress=tell,
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -45,6 +46,11 @@ _LAYOUT: dict[str, tuple[type[np.generic], int | None]] = {
     "item_position": (np.int32, None),
     "timestamp": (np.int64, None),
 }
+_WEIGHT: dict[str, tuple[type[np.generic], int | None]] = {"weight": (np.float32, None)}
+_EVENT_TYPE = "event_type"
+
+ClickWeights = Mapping[str, float]
+"""Event type → what one interaction of it counts for, above 0."""
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
@@ -59,6 +65,7 @@ class TrainingSet:
     timestamp: int64 [R], UTC seconds
     dropped_rows: rows left out because the item table does not know their item
     histories: what each row's user did before it [R]; None where the set was made without
+    weight: float32 [R], what the row counts for in the ranker's training; None: all rows alike
     """
 
     user: Encoded
@@ -67,14 +74,14 @@ class TrainingSet:
     timestamp: NDArray[np.int64]
     dropped_rows: int = 0
     histories: Histories | None = None
+    weight: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.user), len(self.context), len(self.item_position), len(self.timestamp)}
-        if self.histories is not None:
-            lengths.add(len(self.histories))
+        lengths |= {len(part) for part in (self.histories, self.weight) if part is not None}
         if len(lengths) != 1:
             raise FeatureInputError(
-                f"user, context, item, timestamp and history columns differ in length: {sorted(lengths)}"
+                f"user, context, item, timestamp, history and weight columns differ in length: {sorted(lengths)}"
             )
 
     @classmethod
@@ -87,6 +94,7 @@ class TrainingSet:
         *,
         histories: Histories | None = None,
         masking: Masking | None = None,
+        weights: ClickWeights | None = None,
         folder: Path | None = None,
         progress: Progress | None = None,
     ) -> TrainingSet:
@@ -95,12 +103,14 @@ class TrainingSet:
         `histories` are those of all rows of the file (`histories_of_rows`), for models that read them.
         With `folder` the arrays are written there and come back memory-mapped, so that memory holds one batch
         and not the set; without, they are held. `masking` hides users and devices (cold start); the rows' order
-        and number do not change by it. Raises FeatureFileMissingError, FeatureInputError.
+        and number do not change by it. `weights` tell what rows of an event type count for; others count 1.
+        Raises FeatureFileMissingError, FeatureInputError.
         """
         if not rows.is_file():
             raise FeatureFileMissingError(rows, "no such file; write it with training_rows first")
         with pq.ParquetFile(rows) as file:
-            require_columns(file.schema_arrow.empty_table(), _COLUMNS, "TrainingSet.build")
+            columns = [*_COLUMNS, _EVENT_TYPE] if weights else _COLUMNS
+            require_columns(file.schema_arrow.empty_table(), columns, "TrainingSet.build")
             positions = _positions(file, items)
             known = positions != UNKNOWN
             count = int(known.sum())
@@ -110,13 +120,13 @@ class TrainingSet:
                         f"there are {len(histories)} histories for {len(known)} rows; give one each"
                     )
                 histories = histories.take(known)
-            with _Arrays(folder, count) as arrays:
+            with _Arrays(folder, count, _LAYOUT | _WEIGHT if weights else _LAYOUT) as arrays:
                 arrays.fill("item_position", 0, positions[known])
                 # Drawn for all rows at once: the same rows are hidden whatever the batch size.
                 hidden_users = users_to_mask(count, masking.user_share, masking.seed) if masking else None
                 hidden_devices = devices_to_mask(count, masking.device_share, masking.seed) if masking else None
                 read = done = 0
-                for batch in file.iter_batches(BATCH_ROWS, columns=[c for c in _COLUMNS if c != "item_id"]):
+                for batch in file.iter_batches(BATCH_ROWS, columns=[c for c in columns if c != "item_id"]):
                     kept = known[read : read + len(batch)]
                     read += len(batch)
                     part = batch if kept.all() else batch.filter(kept)
@@ -131,6 +141,8 @@ class TrainingSet:
                     arrays.fill("context_categorical", at.start, where.categorical)
                     arrays.fill("context_continuous", at.start, where.continuous)
                     arrays.fill("timestamp", at.start, seconds_of_column(part, "timestamp"))
+                    if weights:
+                        arrays.fill("weight", at.start, _weights(part.column(_EVENT_TYPE), weights))
                     if progress:
                         progress(done, count)
                 arrays.commit(dropped_rows=len(positions) - count, histories=histories)
@@ -147,6 +159,7 @@ class TrainingSet:
             self.item_position[rows],
             self.timestamp[rows],
             histories=None if self.histories is None else self.histories.take(rows),
+            weight=None if self.weight is None else self.weight[rows],
         )
 
     def masked(self, masking: Masking) -> TrainingSet:
@@ -158,6 +171,7 @@ class TrainingSet:
             self.timestamp,
             self.dropped_rows,
             self.histories,
+            self.weight,
         )
 
     def save(self, folder: Path) -> None:
@@ -170,10 +184,12 @@ class TrainingSet:
             "item_position": self.item_position,
             "timestamp": self.timestamp,
         }
+        if self.weight is not None:
+            arrays["weight"] = self.weight
         for name, array in arrays.items():
             write_array(folder / f"{name}.npy", array)
         _write_histories(folder, self.histories)
-        _describe(folder, len(self), self.dropped_rows, self.histories)
+        _describe(folder, len(self), self.dropped_rows, self.histories, self.weight is not None)
 
     @classmethod
     def load(cls, folder: Path, *, mmap: bool = True) -> TrainingSet:
@@ -183,9 +199,10 @@ class TrainingSet:
         """
         content = read_json(folder / DESCRIPTION, KIND)
         count = int(content["rows"])
+        layout = _LAYOUT | _WEIGHT if content.get("weighed") else _LAYOUT
         arrays = {
             name: read_array(folder / f"{name}.npy", dtype, (count,) if width is None else (count, width), mmap=mmap)
-            for name, (dtype, width) in _LAYOUT.items()
+            for name, (dtype, width) in layout.items()
         }
         events = content.get("events")  # none: without histories, or of a release that had none
         histories = None if events is None else _read_histories(folder, count, int(events), mmap)
@@ -195,16 +212,17 @@ class TrainingSet:
 class _Arrays:
     """The set's arrays while they are filled: held in memory, or in .npy files of a folder in the making."""
 
-    def __init__(self, folder: Path | None, count: int) -> None:
+    def __init__(
+        self, folder: Path | None, count: int, layout: Mapping[str, tuple[type[np.generic], int | None]]
+    ) -> None:
         self._folder = folder
         self._count = count
         self._beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part") if folder else None
         if self._beside:
             self._beside.mkdir(parents=True)
-        self.held = {name: self._create(name) for name in _LAYOUT}
+        self.held = {name: self._create(name, *described) for name, described in layout.items()}
 
-    def _create(self, name: str) -> NDArray[Any]:
-        dtype, width = _LAYOUT[name]
+    def _create(self, name: str, dtype: type[np.generic], width: int | None) -> NDArray[Any]:
         shape = (self._count,) if width is None else (self._count, width)
         # An empty file cannot be mapped; an empty set is saved from memory at commit.
         if self._beside is None or self._count == 0:
@@ -226,7 +244,7 @@ class _Arrays:
             else:
                 write_array(self._beside / f"{name}.npy", array)
         _write_histories(self._beside, histories)
-        _describe(self._beside, self._count, dropped_rows, histories)
+        _describe(self._beside, self._count, dropped_rows, histories, "weight" in self.held)
         # A folder cannot be renamed over another: the old one steps aside first.
         old = self._beside.with_suffix(".old")
         if self._folder.exists():
@@ -249,10 +267,20 @@ def _positions(file: pq.ParquetFile, items: ItemTable) -> Rows:
     return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
 
-def _describe(folder: Path, rows: int, dropped_rows: int, histories: Histories | None) -> None:
+def _weights(event_type: pa.Array, weights: ClickWeights) -> NDArray[np.float32]:
+    """float32 [R] by the rows' event types."""
+    kinds = event_type.dictionary_encode()
+    of_kind = np.array([weights.get(kind, 1.0) for kind in kinds.dictionary.to_pylist()] + [1.0], np.float32)
+    found: NDArray[np.float32] = of_kind[np.asarray(kinds.indices.fill_null(len(of_kind) - 1), np.int64)]
+    return found
+
+
+def _describe(folder: Path, rows: int, dropped_rows: int, histories: Histories | None, weighed: bool) -> None:
     content = {"kind": KIND, "format": FORMAT, "rows": rows, "dropped_rows": dropped_rows}
     if histories is not None:
         content["events"] = len(histories.event_item)
+    if weighed:
+        content["weighed"] = True
     write_json(folder / DESCRIPTION, content)
 
 
@@ -280,4 +308,5 @@ def _assembled(arrays: dict[str, NDArray[Any]], dropped_rows: int, histories: Hi
         arrays["timestamp"],
         dropped_rows,
         histories,
+        arrays.get("weight"),
     )

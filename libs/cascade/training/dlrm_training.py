@@ -133,10 +133,9 @@ class DlrmObjective:
         device: torch.device,
         seed: int,
         impressions: Impressions | None = None,
-        weights: Floats | None = None,
     ) -> None:
         self._train, self._training, self._device = train, training, device
-        self._weights = None if weights is None else row_weights(weights, len(train))
+        self._weights = None if train.weight is None else row_weights(train.weight)
         self._impressions = impressions if impressions is not None and len(impressions) else None
         require_histories(model.config, train, validation, None if impressions is None else impressions.rows)
         self._items, self._table = ItemTensors(items, device), items
@@ -194,7 +193,7 @@ class DlrmObjective:
         rng = np.random.default_rng(self._seed)
         some = impressions.take(np.sort(rng.permutation(len(impressions))[: self._training.validation_rows]))
         with torch.no_grad():
-            logits = self._logits_of(some, Dropout(), rng, Ranks().part(len(some)))
+            logits = self._logits_of(some, Dropout(), rng, Ranks().part(len(some)))  # with what others add
         bias.start(logits.cpu().numpy(), some)
 
     def _shown(
@@ -213,9 +212,10 @@ class DlrmObjective:
         return logits, self._float(labels), self._float(weights), float(shown.weight.sum(dtype=np.float64))
 
     def _logits_of(self, shown: Impressions, dropout: Dropout, rng: np.random.Generator, part: Part) -> Tensor:
-        """The network's logits of impressions, float [N]."""
+        """The logits of impressions as they are served, float [N]: the network's, and what others add."""
         at, items = np.arange(len(shown)), shown.rows.item_position.astype(np.int64)
-        return self._logits(shown.rows, at, at[:, None], items[:, None], dropout, rng, part).flatten()
+        logits = self._logits(shown.rows, at, at[:, None], items[:, None], dropout, rng, part).flatten()
+        return logits if shown.offset is None else logits + self._float(shown.offset[part.at])
 
     def validation_loss(self) -> float | None:
         """The cross-entropy of held-out clicks and uniform negatives, the same after every epoch."""
@@ -308,24 +308,21 @@ class DlrmObjective:
         return torch.from_numpy(array).to(self._device)
 
 
-def row_weights(weights: Floats, rows: int) -> Floats:
+def row_weights(weights: Floats) -> Floats:
     """The same with a mean of 1, so that they change what counts and not how fast is learned. Raises
-    TrainingInputError on weights that are not one positive number a row."""
-    if weights.shape != (rows,) or not (np.isfinite(weights).all() and (weights > 0).all()):
-        raise TrainingInputError(f"weights of shape {weights.shape} for {rows} rows; give each row one number above 0")
+    TrainingInputError on weights that are not positive numbers."""
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise TrainingInputError(f"weights range from {weights.min()} to {weights.max()}; give each row more than 0")
     scaled: Floats = (weights / weights.mean(dtype=np.float64)).astype(np.float32)
     return scaled
 
 
-def extra_summary(impressions: Impressions | None, weights: Floats | None, items: ItemTable) -> list[float]:
+def extra_summary(impressions: Impressions | None, items: ItemTable) -> list[float]:
     """Numbers that change when what is learned beside the clicks does; none where there is nothing."""
-    found: list[float] = []
-    if impressions is not None:
-        found += data_summary(impressions.rows, items)
-        found += [int(impressions.clicked.sum()), int(impressions.position.sum()), float(impressions.weight.sum())]
-    if weights is not None:
-        found += [float(weights.sum(dtype=np.float64)), float(weights[:: max(len(weights) // 97, 1)].sum())]
-    return found
+    if impressions is None:
+        return []
+    clicked, position = int(impressions.clicked.sum()), int(impressions.position.sum())
+    return [*data_summary(impressions.rows, items), clicked, position, float(impressions.weight.sum())]
 
 
 def train_dlrm(
@@ -336,7 +333,6 @@ def train_dlrm(
     training: DlrmTraining | None = None,
     *,
     impressions: Impressions | None = None,
-    weights: Floats | None = None,
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
@@ -348,7 +344,6 @@ def train_dlrm(
 
     validation_rows: judge each epoch, for early stopping, and calibrate the model.
     impressions: what was shown in lists, clicked or not, learned from beside the clicks.
-    weights: of each training row, float32 [R], such as its event's; None: all alike.
     checkpoint_dir: lets an interrupted training continue.
     threads: of the CPU; None leaves torch's number (docs/models.md says why one is the default).
     processes: that many train together, each with a GPU where there is one (`ranks`).
@@ -369,7 +364,6 @@ def train_dlrm(
             network,
             training,
             impressions=impressions,
-            weights=weights,
             seed=seed,
             checkpoint_dir=checkpoint_dir,
             device=device,
@@ -382,14 +376,12 @@ def train_dlrm(
         where = choose_device(device)
         model.image_scale.fit(torch.from_numpy(np.array(items.image)))
         model.text_scale.fit(torch.from_numpy(np.array(items.text)))
-        objective = DlrmObjective(
-            model, train_rows, validation_rows, items, training, where, seed, impressions, weights
-        )
+        objective = DlrmObjective(model, train_rows, validation_rows, items, training, where, seed, impressions)
         name = run_name(
             network=network.to_dict(),
             training=asdict(training),
             seed=seed,
-            data=data_summary(train_rows, items) + extra_summary(impressions, weights, items),
+            data=data_summary(train_rows, items) + extra_summary(impressions, items),
         )
         report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
         model = model.cpu()

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade.features.item_table import ItemTable
 from cascade.features.training_set import TrainingSet
+from cascade.models.affinity import ItemAffinity
 from cascade.models.dlrm import Dlrm
 from cascade.models.two_tower import QueryTower, TwoTower
+from cascade.training.affinities import row_affinities
 from cascade.training.device import choose_device, torch_threads
 from cascade.training.dlrm_training import DlrmObjective, DlrmTraining, extra_summary
 from cascade.training.errors import TrainingInputError
@@ -25,7 +28,7 @@ from cascade.training.impressions import Impressions
 from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
 from cascade.training.losses import SampledSoftmax, Temperature
-from cascade.training.negatives import Floats, item_frequency
+from cascade.training.negatives import item_frequency
 from cascade.training.query_rows import QueryRows
 from cascade.training.ranks import current
 from cascade.training.rows import IntArray, data_summary, require_trainable
@@ -188,7 +191,6 @@ def fine_tune_dlrm(
     training: DlrmTraining | None = None,
     *,
     impressions: Impressions | None = None,
-    weights: Floats | None = None,
     seed: int = 0,
     checkpoint_dir: Path | None = None,
     device: str = "auto",
@@ -198,7 +200,7 @@ def fine_tune_dlrm(
 ) -> tuple[Dlrm, TrainingReport]:
     """A ranker that learned from these rows, all of it; `model` is the predecessor and is left as it is.
 
-    impressions, weights: as in the full training. checkpoint_dir, processes: as above.
+    impressions: as in the full training. checkpoint_dir, processes: as above.
     Raises TrainingInputError, TrainingDivergedError, CheckpointError, TrainingProcessError.
     """
     training = training or FineTuning().dlrm
@@ -213,7 +215,6 @@ def fine_tune_dlrm(
             items,
             training,
             impressions=impressions,
-            weights=weights,
             seed=seed,
             checkpoint_dir=checkpoint_dir,
             device=device,
@@ -222,19 +223,28 @@ def fine_tune_dlrm(
         )
     with torch_threads(threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if impressions is not None and model.affinity is not None:
+            impressions = replace(impressions, offset=_added(model.affinity.over(items), impressions.rows))
         tuned = Dlrm(model.config)
         tuned.load_state_dict(model.state_dict())
-        tuned.calibration = model.calibration  # the rows of a day left out judge the result, and must not shape it
-        objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, impressions, weights)
+        # The rows of a day left out judge the result, and must not shape it: what they would fit stays.
+        tuned.calibration, tuned.affinity = model.calibration, model.affinity
+        objective = DlrmObjective(tuned, rows, None, items, training, choose_device(device), seed, impressions)
         name = run_name(
             kind=Dlrm.KIND,
             parent=model.fingerprint(),
             training=asdict(training),
             seed=seed,
-            data=data_summary(rows, items) + extra_summary(impressions, weights, items),
+            data=data_summary(rows, items) + extra_summary(impressions, items),
         )
         report = train(objective, training.loop, seed=seed, run=name, checkpoint_dir=checkpoint_dir, progress=progress)
     return tuned.cpu().eval(), report
+
+
+def _added(affinity: ItemAffinity, rows: TrainingSet) -> NDArray[np.float32]:
+    """What an affinity adds to the logits of rows' own items, float32 [R]."""
+    items = rows.item_position[:, None]
+    return row_affinities(affinity, rows.user, rows.context, rows.histories, rows.timestamp, items)[:, 0]
 
 
 def _fingerprint(module: nn.Module) -> str:

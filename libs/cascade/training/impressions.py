@@ -44,6 +44,8 @@ class Impressions:
     clicked: bool [N]
     position: int32 [N], from 0 for the first place; -1 where it is not known
     propensity: float32 [N] in (0, 1], the chance with which the item came to its place; 1 where no chance was in play
+    offset: float32 [N], what others than the network add to its logits (models/affinity.py), which it is not to learn
+        again; None: nothing
     Raises TrainingInputError on columns that do not fit.
     """
 
@@ -51,9 +53,11 @@ class Impressions:
     clicked: NDArray[np.bool_]
     position: NDArray[np.int32]
     propensity: NDArray[np.float32]
+    offset: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.rows), len(self.clicked), len(self.position), len(self.propensity)}
+        lengths |= set() if self.offset is None else {len(self.offset)}
         if len(lengths) != 1:
             raise TrainingInputError(f"impressions have columns of {sorted(lengths)} rows; give one value a row")
         if len(self) and not (self.propensity.min() > 0 and self.propensity.max() <= 1):
@@ -111,7 +115,8 @@ class Impressions:
 
     def take(self, at: NDArray[np.integer]) -> Impressions:
         """The given ones, in the given order."""
-        return Impressions(self.rows.take(at), self.clicked[at], self.position[at], self.propensity[at])
+        offset = None if self.offset is None else self.offset[at]
+        return Impressions(self.rows.take(at), self.clicked[at], self.position[at], self.propensity[at], offset)
 
     @property
     def weight(self) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from cascade.features.point_in_time import training_rows
 from cascade.features.source import QueryLimits
 from cascade.features.spec import EMBEDDING_DIM, OOV, USER_CATEGORICAL
 from cascade.features.top_category import EVENT_WEIGHTS, EventWeights
-from cascade.features.training_set import TrainingSet
+from cascade.features.training_set import ClickWeights, TrainingSet
 from cascade.features.transforms import ContextTransform, ItemTransform, UserTransform
 from cascade.index.build import build_index
 from cascade.index.interface import CandidateIndex
@@ -90,6 +90,7 @@ class Prepared:
     content: Content
     learned: TrainingSet
     judged: TrainingSet
+    click_weights: ClickWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,7 @@ def prepare(
     mask_share: float = 0.05,
     seed: int = 0,
     weights: EventWeights = EVENT_WEIGHTS,
+    click_weights: ClickWeights | None = None,
     limits: QueryLimits | None = None,
     rows: Path | None = None,
     progress: Progress | None = None,
@@ -217,6 +219,7 @@ def prepare(
     """Split the rows, fit transforms on the training ones, and encode.
 
     query: what the query tower reads; in mode session the ranker reads histories too
+    click_weights: what rows of an event type count for in the ranker's training
     rows: point-in-time rows to split instead of the dataset's, for a split within the training rows
     Raises EvaluationError where a side of the split would be empty.
     """
@@ -248,7 +251,9 @@ def prepare(
     tell("training set")
     masking = Masking(seed, mask_share, mask_share)
     histories = histories_of_rows(train_file, dataset, items.item_ids) if query == "session" else None
-    encoded_rows = TrainingSet.build(train_file, user, context, items, histories=histories, masking=masking)
+    encoded_rows = TrainingSet.build(
+        train_file, user, context, items, histories=histories, masking=masking, weights=click_weights
+    )
     learned, judged = _judged(encoded_rows, seed)
     return Prepared(
         dataset,
@@ -265,6 +270,7 @@ def prepare(
         encoded,
         learned,
         judged,
+        click_weights,
     )
 
 

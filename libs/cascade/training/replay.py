@@ -104,11 +104,13 @@ def on_table(rows: TrainingSet, table: ItemTable, other: ItemTable) -> TrainingS
         taken.timestamp,
         rows.dropped_rows + len(rows) - len(kept),
         None if taken.histories is None else taken.histories.moved(other.positions(table.item_ids)),
+        taken.weight,
     )
 
 
 def concatenated(parts: Sequence[TrainingSet]) -> TrainingSet:
-    """The parts' rows, one after another, in memory; with histories where all parts have them."""
+    """The parts' rows, one after another, in memory; with histories where all parts have them, with weights where any
+    has them: a row without counts 1."""
     histories = [part.histories for part in parts if part.histories is not None]
     return TrainingSet(
         _joined([part.user for part in parts]),
@@ -117,7 +119,12 @@ def concatenated(parts: Sequence[TrainingSet]) -> TrainingSet:
         np.concatenate([part.timestamp for part in parts]),
         sum(part.dropped_rows for part in parts),
         Histories.joined(histories) if len(histories) == len(parts) else None,
+        np.concatenate([_weight(part) for part in parts]) if any(part.weight is not None for part in parts) else None,
     )
+
+
+def _weight(part: TrainingSet) -> NDArray[np.float32]:
+    return np.ones(len(part), np.float32) if part.weight is None else part.weight
 
 
 def _joined(parts: Sequence[Encoded]) -> Encoded:

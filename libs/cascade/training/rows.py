@@ -95,7 +95,7 @@ def sample_rows(rows: TrainingSet, at_most: int, seed: int) -> IntArray:
     return np.sort(np.random.default_rng(seed).choice(count, at_most, replace=False))
 
 
-def data_summary(rows: TrainingSet, items: ItemTable) -> list[int]:
+def data_summary(rows: TrainingSet, items: ItemTable) -> list[float]:
     """Numbers that change when a training's data does, for its checkpoint's name."""
     return [
         len(rows.item_position),
@@ -105,12 +105,17 @@ def data_summary(rows: TrainingSet, items: ItemTable) -> list[int]:
         int(rows.item_position.sum(dtype=np.int64)),
         int(rows.user.categorical.sum(dtype=np.int64)),
         *([] if rows.histories is None else _summary_of(rows.histories)),
+        *([] if rows.weight is None else _summary_of_weights(rows.weight)),
     ]
 
 
 def _summary_of(histories: Histories) -> list[int]:
     lengths = int(histories.history_end.sum()) - int(histories.history_start.sum())
     return [len(histories.event_item), int(histories.event_item.sum(dtype=np.int64)), lengths]
+
+
+def _summary_of_weights(weight: NDArray[np.float32]) -> list[float]:
+    return [float(weight.sum(dtype=np.float64)), float(weight[:: max(len(weight) // 97, 1)].sum())]
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:

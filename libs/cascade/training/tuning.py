@@ -82,6 +82,7 @@ def tune(
         query=prepared.query,
         seed=seed,
         weights=weights,
+        click_weights=prepared.click_weights,
         rows=prepared.train_file,
         progress=stage,
     )

@@ -107,7 +107,8 @@ def test_the_objective_has_the_loss_of_its_pairs_one_by_one(make_world, negative
     torch.manual_seed(1)
     model = Dlrm(world.dlrm)
     weights = np.random.default_rng(3).uniform(0.5, 4, len(world.train)).astype(np.float32) if weighed else None
-    objective = DlrmObjective(model, world.train, None, world.items, training, torch.device("cpu"), 0, None, weights)
+    train = replace(world.train, weight=weights)
+    objective = DlrmObjective(model, train, None, world.items, training, torch.device("cpu"), 0)
     rows = np.arange(0, 200, 2)
     found = objective.loss(rows, np.random.default_rng(5))
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from cascade.models import Dlrm, TwoTower
-from cascade.training.dlrm_training import DlrmTraining, train_dlrm
+from cascade.models.affinity import Affinity
+from cascade.training.dlrm_training import DlrmObjective, DlrmTraining, Dropout, train_dlrm
 from cascade.training.errors import TrainingInputError
 from cascade.training.fine_tuning import FineTuning, fine_tune_dlrm, fine_tune_two_tower
+from cascade.training.impressions import Impressions
 from cascade.training.loop import LoopConfig
 from cascade.training.two_tower_training import TwoTowerTraining, train_two_tower
 
@@ -126,3 +128,57 @@ def test_a_new_item_needs_no_row_of_its_own(towers: tuple[Any, TwoTower]) -> Non
     tuned, _ = fine_tune_two_tower(model, rows, world.items)
 
     assert tuned.query.candidate_fingerprint == model.candidate.fingerprint()
+
+
+def test_what_others_add_to_the_logit_stays(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    model = Dlrm(world.dlrm)
+    model.affinity = Affinity(TwoTower(world.two_tower), 0.7)
+
+    tuned, _ = fine_tune_dlrm(model, moved(world, 1), world.items, seed=2)
+
+    assert tuned.affinity is model.affinity
+    tuned.save(tmp_path)
+    again = Dlrm.load(tmp_path)
+    assert again.affinity is not None
+    assert again.affinity.weight == 0.7
+
+
+def test_what_others_say_of_shown_items_is_not_learned_again(make_world: MakeWorld) -> None:
+    """Clicks in lists that the towers explain: a ranker which adds their score has nothing to learn from them."""
+    world = make_world()
+    model, _ = train_dlrm(world.train, None, world.items, world.dlrm, RANKER, seed=1)
+    towers = TwoTower(world.two_tower).eval()
+    rng = np.random.default_rng(0)
+    at = rng.integers(0, len(world.train), 6000)
+    seen = replace(world.train.take(at), item_position=rng.integers(0, len(world.items), 6000).astype(np.int32))
+    features, items = seen.user, world.items
+    vectors = towers.candidate.predict(items.categorical, items.continuous, items.image, items.text)
+    queries = towers.query.predict(features.categorical, features.continuous)
+    score = np.einsum("rd,rd->r", queries, vectors[seen.item_position])
+    score = (score - score.mean()) / score.std()
+    clicked = rng.random(6000) < 1 / (1 + np.exp(-(served(model, world, seen) + 3 * score)))
+    shown = replace(Impressions.unclicked(seen), clicked=clicked)
+
+    change = []
+    for offset in ((3 * score).astype(np.float32), None):
+        told = replace(shown, offset=offset)
+        objective = DlrmObjective(model, world.train, None, items, FineTuning().dlrm, torch.device("cpu"), 0, told)
+        drawn, labels, _, _ = objective._shown(told, Dropout(), rng)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(drawn, labels)
+        loss.backward()
+        change.append(float(sum(p.grad.square().sum() for p in model.parameters() if p.grad is not None)))
+        model.zero_grad()
+    assert change[0] < change[1] / 4
+
+
+def served(model: Dlrm, world: Any, rows: Any) -> Any:
+    """The network's logits of rows' own items."""
+    at, items = rows.item_position, world.items
+    chance = model.predict(
+        np.concatenate([rows.user.categorical, items.categorical[at], rows.context.categorical], axis=1),
+        np.concatenate([rows.user.continuous, items.continuous[at], rows.context.continuous], axis=1),
+        items.image[at],
+        items.text[at],
+    )
+    return np.log(chance / (1 - chance))

@@ -97,17 +97,16 @@ def test_the_ranker(make_world) -> None:
     places = np.arange(len(world.validation), dtype=np.int32)
     chances_shown = np.where(places % 3, 1.0, 0.25).astype(np.float32)
     shown = Impressions(world.validation, places % 4 == 0, places % 10, chances_shown)
-    weights = np.linspace(1, 3, len(world.train), dtype=np.float32)
+    train = replace(world.train, weight=np.linspace(1, 3, len(world.train), dtype=np.float32))
 
     def run(count: int, seed: int = 3) -> tuple[Dlrm, TrainingReport]:
         return train_dlrm(
-            world.train,
+            train,
             world.validation,
             world.items,
             world.dlrm,
             training,
             impressions=shown,
-            weights=weights,
             seed=seed,
             processes=count,
         )

@@ -96,8 +96,8 @@ class UtilityModel:
 def build_utility(catalog: Catalog, people: People, seed: int, liked: Ints | None = None) -> UtilityModel:
     """liked: int32 [U, 3] categories, most liked first; drawn where not given."""
     styles, categories = len(catalog.style_names), len(catalog.category_names)
-    lean = _demographic_lean(seed, categories)
-    explore = _explore(people, lean)
+    lean = demographic_lean(seed, categories)
+    explore = explored(people, lean)
     if liked is None:
         liked = _draw_liked(explore, seed)
     item, appeal = _item_vectors(catalog, seed)
@@ -115,14 +115,14 @@ def build_utility(catalog: Catalog, people: People, seed: int, liked: Ints | Non
     )
 
 
-def _demographic_lean(seed: int, categories: int) -> Floats:
+def demographic_lean(seed: int, categories: int) -> Floats:
     """float32 [4 + 1, C]: by gender (3 rows), by standardised age, and a popularity of its own."""
     random = rng.generator(seed, "lean")
     lean = random.normal(0, [[0.0], [0.7], [0.7], [0.6], [0.4]], (5, categories))
     return lean.astype(np.float32)
 
 
-def _explore(people: People, lean: Floats) -> Floats:
+def explored(people: People, lean: Floats) -> Floats:
     """float32 [U, C]: category shares of a visitor without liked categories."""
     utility = lean[people.gender] + people.age_standard[:, None] * lean[3] + lean[4]
     return _softmax(utility)

@@ -43,6 +43,8 @@ _ITEM_ID, _UNKNOWN = 0, np.int32(0)
 """an item's first column is its id, row 0 of whose table is of ids that are not known"""
 _FEW = 64
 """visitors up to which NumPy is faster than torch"""
+_MOST_STAND_INS = 2_000
+"""new items that are compared with all known ones: some seconds where a million are known"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ class Affinity:
     def over(self, items: ItemFeatures) -> ItemAffinity:
         """For a catalog: its vectors are computed once."""
         vectors = self.towers.candidate.predict(items.categorical, items.continuous, items.image, items.text)
-        return ItemAffinity(self, vectors, np.append(items.categorical[:, _ITEM_ID], _UNKNOWN))
+        ids = items.categorical[:, _ITEM_ID]
+        if self.item_to_item is not None:
+            ids = stand_ins(ids, items.image, items.text)
+        return ItemAffinity(self, vectors, np.append(ids, _UNKNOWN))
 
     def save(self, folder: Path) -> None:
         """Write the parts into `folder`."""
@@ -97,7 +102,8 @@ class ItemAffinity:
     """An affinity over a catalog.
 
     vectors: float32 [I, D], the candidate tower's
-    ids: int32 [I + 1], rows of the item ids' table; the last is the unknown one's, of an event at -1
+    ids: int32 [I + 1], rows of the item ids' table, of new items those of what they look like (`stand_ins`); the last
+        is the unknown one's, of an event at -1
     """
 
     affinity: Affinity
@@ -161,3 +167,30 @@ class ItemAffinity:
         if len(categorical) > _FEW:
             return self.affinity.towers.query.predict(categorical, continuous, history)
         return self._encoder.predict(categorical, continuous, history)
+
+
+def stand_ins(ids: Rows, image: Floats, text: Floats) -> Rows:
+    """For each item whose id is not known (row 0) the row of the known one most alike in picture and text, int32 [I].
+
+    Training met no such item, so nothing votes for it, while everything beside it has votes: it would stand behind all
+    of them. An item without picture and text stays unknown, and so do those beyond the first two thousand.
+    ids: int32 [I]; image, text: float32 [I, ·]
+    """
+    new, known = np.flatnonzero(ids == _UNKNOWN)[:_MOST_STAND_INS], np.flatnonzero(ids != _UNKNOWN)
+    if not len(new) or not len(known):
+        return ids
+    of_known = _directions(image[known], text[known])
+    found = ids.copy()
+    for start in range(0, len(new), _FEW):
+        some = new[start : start + _FEW]
+        mine = _directions(image[some], text[some])
+        nearest = known[np.argmax(mine @ of_known.T, axis=1)]
+        found[some] = np.where(mine.any(axis=1), ids[nearest], _UNKNOWN)
+    return found
+
+
+def _directions(image: Floats, text: Floats) -> Floats:
+    """Both, each of unit length where there is any, side by side, float32 [n, ·]."""
+    parts = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in (image, text)]
+    joined: Floats = np.concatenate(parts, axis=1).astype(np.float32)
+    return joined

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cascade.drift.report import Drift, DriftReport
 from cascade.online import keys
@@ -53,7 +55,7 @@ def test_the_latest_window_alone_is_told(client: redis.Redis) -> None:
 def test_a_store_that_is_down_is_asked_again(client: redis.Redis) -> None:
     metrics = ServiceMetrics("features")
     stop = threading.Event()
-    with redis.Redis(port=1) as nobody:
+    with redis.Redis(port=1, retry=Retry(NoBackoff(), 0)) as nobody:
         gauges = DriftGauges(nobody, Telemetry(metrics), 0.01)
         thread = threading.Thread(target=gauges.run, args=(stop,))
         thread.start()

@@ -147,7 +147,8 @@ class FeastActivity:
             if not activities:
                 return 0.0
             _keep_newest(file, most_rows - len(activities))
-            store.push(ACTIVITY_PUSH_SOURCE, _frame(activities), to=PushMode.OFFLINE)
+            with _own_session():
+                store.push(ACTIVITY_PUSH_SOURCE, _frame(activities), to=PushMode.OFFLINE)
         return time.perf_counter() - started
 
     def warm_up(self) -> None:
@@ -189,6 +190,21 @@ def offline_activity_lock(file: Path) -> Iterator[None]:
     with file.with_name(f".{file.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _own_session() -> Iterator[None]:
+    """A session of ibis for what Feast does meanwhile: each push leaves three tables there, which hold the rows pushed
+    until the session ends."""
+    import ibis  # type: ignore[import-untyped,unused-ignore]
+
+    before, own = ibis.options.default_backend, ibis.duckdb.connect()
+    ibis.set_backend(own)
+    try:
+        yield
+    finally:
+        ibis.options.default_backend = before
+        own.disconnect()
 
 
 def _keep_newest(file: Path, rows: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import ibis
 import pyarrow.parquet as pq
 import pytest
 import redis
@@ -121,6 +122,8 @@ def test_the_offline_file_grows_within_its_bound(redis_url: str, feast_registry:
     file.write_bytes(b"half of a file")  # as a push that was killed leaves it
     for round_ in range(4):
         activity.push_offline({f"u{n}": Activity("a" if n else None, NOON + 10 * round_) for n in range(10)}, 25)
+    # what Feast makes for a push must not stay in the process, which pushes for weeks
+    assert ibis.get_backend().list_tables() == []
     rows = pq.read_table(file).to_pylist()
     # 10, 20, then down to half of 15 and 10 more, and 10 more would be 27
     assert len(rows) <= 25

@@ -13,6 +13,7 @@ from bench.visitors import Events, Posterior
 from cascade.data.generator import SIZES, Shop
 from cascade.data.generator.contexts import DAY_S, device_codes
 from cascade.data.generator.oracle import Oracle
+from cascade.training import metrics
 
 DAY = 6
 """the evaluation day of `small`, counted from 0"""
@@ -110,6 +111,5 @@ def _asked(events: Events, count: int) -> NDArray[np.int64]:
 
 def _gain(chances: NDArray[np.float32], hidden: NDArray[np.bool_], answer: NDArray[np.integer]) -> NDArray[np.float64]:
     """NDCG@10 of each row."""
-    shown = np.where(hidden, -1.0, chances)
-    rank = (shown > shown[np.arange(len(answer)), answer][:, None]).sum(1)
-    return np.where(rank < 10, 1 / np.log2(rank + 2), 0.0)
+    best = np.argsort(-np.where(hidden, -1.0, chances), axis=1, kind="stable")[:, :10]
+    return metrics.ndcg_at_k(metrics.hits_of(best, answer), 10)

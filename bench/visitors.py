@@ -22,25 +22,25 @@ from torch import Tensor
 
 from cascade.data.generator import Shop, rng
 from cascade.data.generator.contexts import context_rows
+from cascade.data.generator.people import SENSITIVITY_SCALE, SENSITIVITY_SHAPE
 from cascade.data.generator.simulation import lag_weights
 from cascade.data.generator.utility import (
     AFFINITY,
-    LIKED_SHARE,
     MEMORY,
+    OWN_TASTE,
     STAY_IN_CATEGORY,
     STAY_IN_STYLE,
     TASTE_DIM,
     UtilityModel,
     demographic_lean,
     explored,
+    log_affinity,
+    shared_taste,
 )
 
 Ints = NDArray[np.integer]
 Floats = NDArray[np.float32]
 
-OWN_SHARE, SHARED_SHARE = 0.45, 0.6
-SENSITIVITY_SCALE = 0.35
-"""of the gamma of shape 2 that price sensitivity comes from"""
 SWAPS, LIKED_MOVES, ACCEPTED = 0.4, 2, 0.25
 _NEVER = -1e9
 
@@ -66,16 +66,14 @@ class Posterior:
         self._vectors = shop.model.user[users]  # [B, K]
         self._events(events)
         seed_of_shop = shop.config.seed
-        random = rng.generator(seed_of_shop, "taste")
-        by_gender, by_age = random.normal(0, 1, (3, TASTE_DIM)), random.normal(0, 1, TASTE_DIM)
         people = shop.people
-        shared = by_gender[people.gender[users]] + people.age_standard[users][:, None] * by_age
-        self._shared = torch.from_numpy((SHARED_SHARE * shared).astype(np.float32))  # [B, T]
+        shared = shared_taste(people, rng.generator(seed_of_shop, "taste"))[users]
+        self._shared = torch.from_numpy(shared.astype(np.float32))  # [B, T]
         categories = shop.model.affinity.shape[1]
         share = explored(people, demographic_lean(seed_of_shop, categories))[users]
         self._explore = torch.from_numpy(share)  # [B, C]
         self.own = torch.zeros(len(users), TASTE_DIM)
-        self.log_sensitivity = torch.full((len(users),), math.log(2 * SENSITIVITY_SCALE))
+        self.log_sensitivity = torch.full((len(users),), math.log(SENSITIVITY_SHAPE * SENSITIVITY_SCALE))
         self.liked = torch.from_numpy(np.argsort(-share, axis=1)[:, : len(AFFINITY)].copy())
         self._scale = torch.full((len(users),), 0.35)
         self._items, self._styles = self._within(self.own, self.log_sensitivity)
@@ -105,7 +103,7 @@ class Posterior:
     def model(self) -> UtilityModel:
         """The shop's, with the visitors as the chains have them now."""
         vectors = self._vectors.copy()
-        vectors[:, :TASTE_DIM] = (self._shared + OWN_SHARE * self.own).numpy()
+        vectors[:, :TASTE_DIM] = (self._shared + OWN_TASTE * self.own).numpy()
         vectors[:, TASTE_DIM] = -self.log_sensitivity.exp().numpy()
         return dataclasses.replace(self._model, user=vectors, affinity=self._affinity(self.liked).numpy())
 
@@ -147,7 +145,7 @@ class Posterior:
 
     def _within(self, own: Tensor, log_sensitivity: Tensor) -> tuple[Tensor, Tensor]:
         """Log-chance of each event's item on its shelf, and chance of its style in its category, [E] each."""
-        mine = torch.cat([self._shared + OWN_SHARE * own, -log_sensitivity.exp()[:, None]], 1)[self._visitor]
+        mine = torch.cat([self._shared + OWN_TASTE * own, -log_sensitivity.exp()[:, None]], 1)[self._visitor]
         items = torch.bmm(self._item_taste, mine[:, :, None])[:, :, 0] + self._item_base
         styles = torch.bmm(self._style_taste, mine[:, :TASTE_DIM, None])[:, :, 0] + self._style_base
         return _log_chance(items, self._item_at), _log_chance(styles, self._style_at).exp()
@@ -157,11 +155,7 @@ class Posterior:
         return _log_chance(self._affinity(liked)[self._visitor] + self._context, self._category_at).exp()
 
     def _affinity(self, liked: Tensor) -> Tensor:
-        share = (1 - LIKED_SHARE) * self._explore
-        for place, weight in enumerate(AFFINITY):
-            one = torch.full((len(share), 1), LIKED_SHARE * weight)
-            share = share.scatter_add(1, liked[:, place : place + 1], one)
-        return share.log()
+        return torch.from_numpy(log_affinity(liked.numpy(), self._explore.numpy()))
 
     def _sum(self, items: Tensor, styles: Tensor, categories: Tensor) -> Tensor:
         """Log-likelihood of each visitor, [B]."""
@@ -201,7 +195,7 @@ class Posterior:
 
 def _prior(own: Tensor, log_sensitivity: Tensor) -> Tensor:
     """Log-density of taste and sensitivity, the latter by its logarithm, up to a constant, [B]."""
-    return -0.5 * own.square().sum(1) + 2 * log_sensitivity - log_sensitivity.exp() / SENSITIVITY_SCALE
+    return -0.5 * own.square().sum(1) + SENSITIVITY_SHAPE * log_sensitivity - log_sensitivity.exp() / SENSITIVITY_SCALE
 
 
 def _log_chance(utility: Tensor, at: Tensor) -> Tensor:

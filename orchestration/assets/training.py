@@ -69,8 +69,8 @@ def training_set(
     """
     share, seed = workspace.settings.mask_share, workspace.settings.seed
     with workspace.making(context) as making:
-        rows = _encode(workspace, "training_rows", making.folder, Masking(seed, share, share))
         items = ItemTable.load(workspace.folder("item_table"))
+        rows = _encode(workspace, "training_rows", items, making.folder, Masking(seed, share, share))
         shown = write_shown(workspace, workspace.split().train[:-1], len(rows), items, making.folder, seed=seed)
         making.metadata |= {
             "dagster/row_count": len(rows),
@@ -92,7 +92,9 @@ def evaluation_set(
 ) -> dg.MaterializeResult[None]:
     """Evaluation rows encoded, nothing hidden: what the index is asked when its recall is checked."""
     with workspace.making(context) as making:
-        rows = _encode(workspace, "evaluation_rows", making.folder, None)
+        rows = _encode(
+            workspace, "evaluation_rows", ItemTable.load(workspace.folder("item_table")), making.folder, None
+        )
         making.metadata |= {"dagster/row_count": len(rows), "rows_without_item": rows.dropped_rows}
     return making.result()
 
@@ -266,9 +268,8 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
     return making.result()
 
 
-def _encode(workspace: Workspace, rows: str, folder: Path, masking: Masking | None) -> TrainingSet:
+def _encode(workspace: Workspace, rows: str, items: ItemTable, folder: Path, masking: Masking | None) -> TrainingSet:
     user, _, where = _transforms(workspace)
-    items = ItemTable.load(workspace.folder("item_table"))
     path = workspace.folder(rows) / ROWS
     histories = histories_for(workspace, path, items)
     weights = workspace.settings.click_weights

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from cascade.features import training_set as module
 from cascade.features.errors import FeatureFileCorruptedError, FeatureFileMissingError, FeatureInputError
@@ -17,6 +18,7 @@ from cascade.features.masking import Masking, mask_devices, mask_users
 from cascade.features.point_in_time import ROWS_SCHEMA
 from cascade.features.training_set import TrainingSet
 from cascade.features.transforms import ContextTransform, UserTransform
+from cascade.training.replay import concatenated
 
 MASKING = Masking(seed=11, user_share=0.3, device_share=0.3)
 FIELDS = ("item_position", "timestamp")
@@ -186,3 +188,37 @@ def test_histories_go_with_their_rows(parts: Parts, table: pa.Table, tmp_path: P
     np.testing.assert_array_equal(again.history_end, starts[known] + 3)
     with pytest.raises(FeatureInputError, match="999 histories for 1000 rows"):
         parts.build(histories=histories.take(slice(1, None)))
+
+
+WEIGHTS = {"purchase": 5.0, "view": 0.5}
+
+
+@pytest.fixture
+def typed(parts: Parts, table: pa.Table) -> NDArray[np.float32]:
+    """The file's rows with other event types; what the rows that are kept weigh."""
+    kinds = np.random.default_rng(1).choice(["view", "purchase", "click"], len(table))
+    place = table.schema.get_field_index("event_type")
+    pq.write_table(table.set_column(place, "event_type", pa.array(kinds)), parts.rows)
+    of_kind = {"click": 1.0, **WEIGHTS}
+    weight = np.array([of_kind[kind] for kind in kinds], np.float32)
+    return weight[[item != "gone" for item in table.column("item_id").to_pylist()]]
+
+
+def test_rows_weigh_what_their_event_type_does(
+    parts: Parts, typed: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_ROWS", 77)
+    built = parts.build(weights=WEIGHTS, masking=MASKING)
+    built.save(tmp_path / "saved")
+    mapped = parts.build(weights=WEIGHTS, masking=MASKING, folder=tmp_path / "set")
+    for one in (built, mapped, TrainingSet.load(tmp_path / "saved"), built.masked(MASKING)):
+        assert one.weight is not None
+        np.testing.assert_array_equal(one.weight, typed)
+    assert parts.build().weight is None
+    assert built.take(np.array([5, 3])).weight.tolist() == typed[[5, 3]].tolist()  # type: ignore[union-attr]
+
+
+def test_a_set_without_weights_counts_one_beside_one_with(parts: Parts, typed: NDArray[np.float32]) -> None:
+    both = concatenated([parts.build(weights=WEIGHTS), parts.build()])
+    np.testing.assert_array_equal(both.weight, np.concatenate([typed, np.ones_like(typed)]))
+    assert concatenated([parts.build(), parts.build()]).weight is None

@@ -22,6 +22,8 @@ NEW_SHARE = 0.15
 UNSTATED_SHARE = 0.02
 """Share of users whose age is not in users.parquet, and, apart, whose gender is not."""
 MEAN_AGE, AGE_SPREAD = 40.0, 16.0
+SENSITIVITY_SHAPE, SENSITIVITY_SCALE = 2.0, 0.35
+"""Of the gamma that price sensitivity is drawn from."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def build_people(config: ShopConfig) -> People:
         table=table,
         age=age.astype(np.float32),
         gender=gender,
-        price_sensitivity=random.gamma(2.0, 0.35, n).astype(np.float32),
+        price_sensitivity=random.gamma(SENSITIVITY_SHAPE, SENSITIVITY_SCALE, n).astype(np.float32),
         **habits(n, config.days, config.seed),
     )
 

@@ -22,6 +22,8 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 TASTE_DIM = 6
+SHARED_TASTE, OWN_TASTE = 0.6, 0.45
+"""Sizes of the part of a visitor's taste that follows gender and age, and of his own."""
 AFFINITY = (0.6, 0.25, 0.15)
 """Shares of the three liked categories, most liked first, within `LIKED_SHARE`."""
 LIKED_SHARE = 0.85
@@ -103,7 +105,7 @@ def build_utility(catalog: Catalog, people: People, seed: int, liked: Ints | Non
     item, appeal = _item_vectors(catalog, seed)
     shelf = _shelves(catalog, appeal)
     return UtilityModel(
-        affinity=_affinity(liked, explore),
+        affinity=log_affinity(liked, explore),
         user=_user_vectors(people, seed),
         item=item,
         style=_style_vectors(catalog, item, seed),
@@ -136,7 +138,8 @@ def _draw_liked(explore: Floats, seed: int) -> Ints:
     return order[:, : len(AFFINITY)].astype(np.int32)
 
 
-def _affinity(liked: Ints, explore: Floats) -> Floats:
+def log_affinity(liked: NDArray[np.integer], explore: Floats) -> Floats:
+    """float32 [U, C], log share of each category of visitors with these liked ones, int [U, 3], most liked first."""
     share = (1 - LIKED_SHARE) * explore
     rows = np.arange(len(liked))
     for rank, weight in enumerate(AFFINITY):
@@ -149,14 +152,17 @@ def _user_vectors(people: People, seed: int) -> Floats:
     """Taste follows gender and age in part, the rest is the visitor's own."""
     random = rng.generator(seed, "taste")
     users = len(people.age)
-    by_gender = random.normal(0, 1, (3, TASTE_DIM))
-    by_age = random.normal(0, 1, TASTE_DIM)
-    own = random.normal(0, 1, (users, TASTE_DIM))
-    shared = by_gender[people.gender] + people.age_standard[:, None] * by_age
-    taste = 0.6 * shared + 0.45 * own
+    taste = shared_taste(people, random) + OWN_TASTE * random.normal(0, 1, (users, TASTE_DIM))
     one_hot = np.eye(3)[people.gender]
     rest = [-people.price_sensitivity[:, None], one_hot, people.age_standard[:, None], np.ones((users, 1))]
     return np.concatenate([taste, *rest], axis=1).astype(np.float32)
+
+
+def shared_taste(people: People, random: np.random.Generator) -> NDArray[np.float64]:
+    """The part of taste that follows gender and age, [U, TASTE_DIM]; the first that the stream "taste" is drawn for."""
+    by_gender = random.normal(0, 1, (3, TASTE_DIM))
+    by_age = random.normal(0, 1, TASTE_DIM)
+    return SHARED_TASTE * (by_gender[people.gender] + people.age_standard[:, None] * by_age)
 
 
 def attribute_tastes(seed: int) -> tuple[Floats, Floats, Floats]:

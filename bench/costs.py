@@ -30,13 +30,20 @@ def dlrm_row_flops(config: DlrmConfig) -> int:
     projections = (config.image_dim + config.text_dim) * config.dim
     interactions = pairs * config.dim
     top = _layers((config.dim + pairs + config.matches, *config.top, 1))
-    return 2 * (bottom + projections + interactions + _kernel_sums(config) + top)
+    return 2 * (bottom + projections + interactions + _kernel_sums(config) + _attention(config, at_once=False) + top)
 
 
 def _kernel_sums(config: DlrmConfig) -> int:
     """Multiplications of match features, for one item and a whole history: each kernel's sum in each field."""
     kernels = config.share_kernels + config.count_kernels
     return config.history_length * kernels * len(config.item_cardinalities)
+
+
+def _attention(config: DlrmConfig, *, at_once: bool) -> int:
+    """Multiplications of target attention, for one item: with each event two products a head; and a head's two
+    matrices, which are a request's where its items come at once."""
+    matrices = 0 if at_once else config.attention_dim
+    return 2 * config.attention_heads * config.attention_dim * (config.history_length + matrices)
 
 
 def packed_row_flops(config: DlrmConfig) -> int:
@@ -48,16 +55,16 @@ def packed_row_flops(config: DlrmConfig) -> int:
     interactions = widths.item * (widths.request + 1) * widths.dim
     # K columns in place of all pairs: request·request and dense·request are in the matrix, not in the row
     top = _layers((widths.over, *config.top, 1))
-    return 2 * (bottom + interactions + top)
+    return 2 * (bottom + interactions + _attention(config, at_once=True) + top)
 
 
 def packed_request_flops(config: DlrmConfig) -> int:
     """Of `PackedScorer`, once a request: the matrix of the top network's first layer, request·request, and of a history
-    the kernels' sums for each event's values."""
+    the kernels' sums for each event's values and the products of the heads' matrices with each event."""
     widths = Widths.of(config)
     hidden = (*config.top, 1)[0]
     amounts = (config.matches - widths.matches) * hidden
-    sums = config.history_length * _kernel_sums(config)
+    sums = config.history_length * (_kernel_sums(config) + 2 * config.attention_heads * config.attention_dim**2)
     return 2 * (widths.dim * widths.request * hidden + widths.request**2 * (widths.dim + hidden) + amounts + sums)
 
 

@@ -18,6 +18,7 @@ from cascade.models.matches import EventTensors
 
 CONFIG = DlrmConfig((11, 4, 7, 5), (21, 5, 6, 4), (4,), 1, 1, 4)
 READING = replace(CONFIG, history_length=50, history_event_types=6)
+LOOKING = replace(READING, attention_heads=2)
 ROWS = 10
 
 
@@ -27,7 +28,7 @@ def counted(module: torch.nn.Module, *inputs: object) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("config", [CONFIG, READING])
+@pytest.mark.parametrize("config", [CONFIG, READING, LOOKING])
 def test_the_networks_flops(config: DlrmConfig) -> None:
     categorical = torch.zeros(ROWS, 9, dtype=torch.int32)
     events = EventTensors(
@@ -48,13 +49,14 @@ def test_the_query_towers_flops() -> None:
     assert found == ROWS * costs.query_tower_flops(config, widths)
 
 
-@pytest.mark.parametrize("config", [CONFIG, READING])
+@pytest.mark.parametrize("config", [CONFIG, READING, LOOKING])
 def test_the_packed_rows_flops_are_the_sizes_of_its_matrices(config: DlrmConfig) -> None:
     split = DlrmSplit.of(Dlrm(config))
     layers = [split.bottom_item, torch.cat([split.top_dense, split.top_rows])]
     layers += [weight for weight, _ in split.bottom_rest + split.top_rest]
     dots = split.widths.item * (split.widths.request + 1) * config.dim
-    assert costs.packed_row_flops(config) == 2 * (sum(layer.numel() for layer in layers) + dots)
+    looks = 2 * config.attention_heads * config.attention_dim * config.history_length
+    assert costs.packed_row_flops(config) == 2 * (sum(layer.numel() for layer in layers) + dots + looks)
     assert costs.packed_row_flops(config) < costs.dlrm_row_flops(config)
 
 
@@ -64,6 +66,6 @@ def test_300_candidates_at_the_default_sizes() -> None:
 
 
 def test_bytes_gathered_are_those_kept() -> None:
-    for config, bytes_each in ((CONFIG, 1604), (READING, 1620)):
+    for config, bytes_each in ((CONFIG, 1604), (READING, 1620), (LOOKING, 1684)):
         assert 2 * packed_bytes(config, 1) == costs.packed_row_bytes(config) == 2 * bytes_each
     assert costs.flat_search_bytes(5, 64) == np.zeros((5, 64), np.float32).nbytes

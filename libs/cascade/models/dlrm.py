@@ -29,6 +29,7 @@ from cascade.models.calibration import Calibration
 from cascade.models.errors import ModelConfigError, ModelFileError, ModelInputError
 from cascade.models.layers import ContentScale, Tables, mlp
 from cascade.models.matches import EventHistories, EventTensors, HistoryMatches, columns_of
+from cascade.models.target_attention import TargetAttention
 
 if TYPE_CHECKING:
     from cascade.models.dlrm_split import ItemFeatures
@@ -63,6 +64,9 @@ class DlrmConfig:
     history_event_types: int = 0
     share_kernels: int = 4
     count_kernels: int = 2
+    attention_heads: int = 0
+    """of target attention over those events (`models/target_attention.py`); 0: none"""
+    attention_dim: int = 16
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -94,8 +98,8 @@ class DlrmConfig:
     @property
     def matches(self) -> int:
         """Columns that histories give to the top network."""
-        fields, kernels = len(self.item_cardinalities), (self.share_kernels, self.count_kernels)
-        return columns_of(fields, *kernels) if self.history_length else 0
+        sizes = (len(self.item_cardinalities), self.share_kernels, self.count_kernels, self.attention_heads)
+        return columns_of(*sizes) if self.history_length else 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -152,7 +156,10 @@ class Dlrm(nn.Module):
         self.matches: HistoryMatches | None = None
         if config.history_length:
             sizes = (config.history_length, config.history_event_types, config.share_kernels, config.count_kernels)
-            self.matches = HistoryMatches(len(config.item_cardinalities), *sizes)
+            looks = None
+            if config.attention_heads:
+                looks = TargetAttention(config.item_cardinalities, config.attention_heads, config.attention_dim)
+            self.matches = HistoryMatches(len(config.item_cardinalities), *sizes, attention=looks)
         pairs = vectors * (vectors - 1) // 2
         self.over = mlp((dim + pairs + config.matches, *config.top, 1), activate_last=False)
 

@@ -66,13 +66,16 @@ class Widths:
     item_continuous: int
     matches: int = 0
     """M"""
+    attention: int = 0
+    """Numbers kept of an item for target attention"""
 
     @classmethod
     def of(cls, config: DlrmConfig) -> Widths:
         """Of a network."""
         request = len(config.user_cardinalities) + len(config.context_cardinalities)
         matches = config.matches - AMOUNTS if config.matches else 0
-        return cls(request, len(config.item_cardinalities) + 2, config.dim, config.item_continuous, matches)
+        attention = config.attention_dim if config.matches and config.attention_heads else 0
+        return cls(request, len(config.item_cardinalities) + 2, config.dim, config.item_continuous, matches, attention)
 
     @property
     def vectors(self) -> int:
@@ -107,7 +110,7 @@ class Widths:
     @property
     def bytes_per_item(self) -> int:
         """Memory of one item's part, float32 and int32."""
-        return 4 * (self.vectors + self.side + self.codes)
+        return 4 * (self.vectors + self.side + self.codes + self.attention)
 
 
 @dataclass(frozen=True)

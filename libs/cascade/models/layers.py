@@ -28,7 +28,7 @@ def embedding_dim(cardinality: int, cap: int) -> int:
 class Tables(nn.Module):
     """One embedding table per categorical feature; row 0 of each is out-of-vocabulary.
 
-    Shapes: B rows, C features.
+    Shapes: C features.
     """
 
     def __init__(self, cardinalities: Sequence[int], dims: Sequence[int]) -> None:
@@ -44,8 +44,8 @@ class Tables(nn.Module):
         self.tables = nn.ModuleList(tables)
 
     def forward(self, categorical: Tensor) -> list[Tensor]:
-        """int [B, C] → C tensors, each [B, dim of its table]."""
-        columns = categorical.unbind(1)
+        """int [..., C] → C tensors, each [..., dim of its table]."""
+        columns = categorical.unbind(-1)
         return [table(column) for table, column in zip(self.tables, columns, strict=True)]
 
 

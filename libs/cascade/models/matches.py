@@ -11,11 +11,14 @@ For kernel k, event j (the newest first) and field f, agree_fj being 1 where can
   its logarithm are features
 - a count kernel weighs each event by sigmoid(logit + 1) by itself: log1p(Σ_j w_kj agree_fj) is a feature
 
+Heads of target attention (`target_attention`), where there are any, learn what goes with what besides.
+
 An out-of-vocabulary value agrees with nothing. An event whose item is gone keeps its place and weighs nothing. Two
 columns more say how much history there is, as `history.amounts` does.
 
-Shapes: B histories, L events of the longest, C fields, K kernels (shares first), N candidates, W = 2 · shares + counts
-features a field. Columns are field by field: shares, their logarithms, counts; the amounts are the last two.
+Shapes: B histories, L events of the longest, C fields, K kernels (shares first), H heads of attention, N candidates,
+W = 2 · shares + counts features a field. Columns are field by field: shares, their logarithms, counts; then two a head;
+the amounts are the last two.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ from torch.nn import functional as F
 from cascade.models.arrays import Rows
 from cascade.models.errors import ModelConfigError, ModelInputError
 from cascade.models.history import AGE_EDGES, AMOUNTS, MASKED, amounts
+from cascade.models.target_attention import FEATURES, TargetAttention
 
 SHARE_SLOPES = (1.0, 0.3, 0.1, 0.03)
 COUNT_SLOPES = (0.0, 0.05)
+ATTENTION_SLOPES = (0.0, 0.1)
 """How fast kernels forget, to begin with, in log-odds a place; learned from there."""
 LAST_PLACE = 49
 """Places behind it begin as it does."""
@@ -119,11 +124,22 @@ class EventHistories:
 
 
 class HistoryMatches(nn.Module):
-    """Histories and candidates → match features. Raises ModelConfigError on sizes of 0."""
+    """Histories and candidates → match features. Raises ModelConfigError on sizes of 0.
+
+    attention: heads beside the kernels, which read the same fields
+    """
 
     age_edges: Tensor
 
-    def __init__(self, fields: int, length: int, event_types: int, shares: int, counts: int) -> None:
+    def __init__(
+        self,
+        fields: int,
+        length: int,
+        event_types: int,
+        shares: int,
+        counts: int,
+        attention: TargetAttention | None = None,
+    ) -> None:
         super().__init__()
         if min(fields, length, event_types, shares + counts) < 1:
             raise ModelConfigError(
@@ -134,9 +150,12 @@ class HistoryMatches(nn.Module):
         self.shares, self.counts = shares, counts
         slopes = [SHARE_SLOPES[k % len(SHARE_SLOPES)] for k in range(shares)]
         slopes += [COUNT_SLOPES[k % len(COUNT_SLOPES)] for k in range(counts)]
+        heads = 0 if attention is None else attention.heads
+        slopes += [ATTENTION_SLOPES[k % len(ATTENTION_SLOPES)] for k in range(heads)]
         kernels = len(slopes)
+        self.attention = attention
         places = torch.arange(length).clamp_max(LAST_PLACE)
-        self.by_rank = nn.Parameter(-torch.tensor(slopes)[:, None] * places)  # [K, length]
+        self.by_rank = nn.Parameter(-torch.tensor(slopes)[:, None] * places)  # [K + H, length]
         self.by_age = nn.Parameter(torch.zeros(kernels, len(AGE_EDGES) + 1))
         self.by_type = nn.Parameter(torch.zeros(kernels, event_types))
         self.nothing = nn.Parameter(torch.zeros(shares))
@@ -144,41 +163,49 @@ class HistoryMatches(nn.Module):
 
     def forward(self, histories: EventTensors, owner: Tensor | None, items: Tensor) -> Tensor:
         """Of N rows: histories of B visitors, which of them each row has int64 [N] (None: its own), the rows' items'
-        categorical values int [N, C] → float [N, C·W + 2]."""
+        categorical values int [N, C] → float [N, C·W + 2·H + 2]."""
         weights, codes, said = self.kernels(histories), histories.codes, self.amounts(histories)
         if owner is not None:
             weights, codes, said = weights[owner], codes[owner], said[owner]
         return torch.cat([self.features(weights, codes, items[:, None])[:, 0], said], dim=1)
 
     def kernels(self, histories: EventTensors) -> Tensor:
-        """What each event counts, by each kernel: float [B, K, L], 0 where there is none."""
+        """What each event counts, by each kernel: float [B, K + H, L], 0 where there is none; for a head of attention
+        its part of the logit, very low where there is none."""
         rows, length = histories.there.shape
         buckets = torch.bucketize(histories.ages, self.age_edges, right=True)
-        by_event = F.embedding(buckets, self.by_age.T) + F.embedding(histories.types, self.by_type.T)  # [B, L, K]
+        by_event = F.embedding(buckets, self.by_age.T) + F.embedding(histories.types, self.by_type.T)  # [B, L, K + H]
         logits = self.by_rank[:, :length] + by_event.transpose(1, 2)
         there = histories.there[:, None]
         nothing = self.nothing.expand(rows, self.shares)[:, :, None]
         shares = torch.cat([nothing, logits[:, : self.shares].masked_fill(~there, MASKED)], dim=2)
-        counts = torch.sigmoid(logits[:, self.shares :] + COUNT_SHIFT) * there
-        return torch.cat([torch.softmax(shares, dim=2)[:, :, 1:], counts], dim=1)
+        counts = torch.sigmoid(logits[:, self.shares : self.shares + self.counts] + COUNT_SHIFT) * there
+        looks = logits[:, self.shares + self.counts :].masked_fill(~there, MASKED)
+        return torch.cat([torch.softmax(shares, dim=2)[:, :, 1:], counts, looks], dim=1)
 
     def amounts(self, histories: EventTensors) -> Tensor:
         """How much history there is, float [B, 2]."""
         return amounts(histories.there, histories.ages).to(self.by_rank.dtype)
 
     def features(self, weights: Tensor, codes: Tensor, items: Tensor) -> Tensor:
-        """The kernels' weights [B, K, L], events' codes int [B, L, C], N items each int [B, N, C] → float [B, N, C·W].
+        """What `kernels` gave [B, K + H, L], events' codes int [B, L, C], N items each int [B, N, C] → float
+        [B, N, C·W + 2·H].
 
-        The only part that a pair of history and candidate costs: comparisons and one product of matrices.
+        The only part that a pair of history and candidate costs: comparisons and one product of matrices, and what the
+        heads of attention do.
         """
+        kernels = self.shares + self.counts
         rows, count, fields = items.shape
         wanted = items.masked_fill(items == _NO_VALUE, _AGREES_WITH_NOTHING)
         agree = codes[:, :, None] == wanted[:, None]  # [B, L, N, C]
-        sums = torch.bmm(weights, agree.flatten(2).to(weights.dtype))
-        sums = sums.view(rows, self.shares + self.counts, count, fields)  # [B, K, N, C]
+        sums = torch.bmm(weights[:, :kernels], agree.flatten(2).to(weights.dtype))
+        sums = sums.view(rows, kernels, count, fields)  # [B, K, N, C]
         shares, counts = sums[:, : self.shares], sums[:, self.shares :]
         columns = [shares, LOG_SCALE * torch.log(shares + LOG_FLOOR), torch.log1p(counts)]
-        return torch.cat(columns, dim=1).permute(0, 2, 3, 1).flatten(2)
+        matched = torch.cat(columns, dim=1).permute(0, 2, 3, 1).flatten(2)
+        if self.attention is None:
+            return matched
+        return torch.cat([matched, self.attention(weights[:, kernels:], codes, items)], dim=2)
 
 
 def columns_of_field(shares: int, counts: int) -> int:
@@ -186,9 +213,9 @@ def columns_of_field(shares: int, counts: int) -> int:
     return 2 * shares + counts
 
 
-def columns_of(fields: int, shares: int, counts: int) -> int:
-    """All columns: C·W and the amounts."""
-    return fields * columns_of_field(shares, counts) + AMOUNTS
+def columns_of(fields: int, shares: int, counts: int, heads: int) -> int:
+    """All columns: C·W, 2·H and the amounts."""
+    return fields * columns_of_field(shares, counts) + FEATURES * heads + AMOUNTS
 
 
 def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -5,7 +5,7 @@ the history's events have, fifty at most, and not for three hundred candidates: 
 the event whose features a value has, a candidate looks its place up and takes what stands there. What no event has
 stands at the end.
 
-Shapes: B requests, L events, C fields, K kernels, W features a field; as in `matches`.
+Shapes: B requests, L events, C fields, K kernels, H heads of attention, W features a field; as in `matches`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cascade.models.dlrm import Dlrm
 from cascade.models.errors import ModelInputError
 from cascade.models.history import AGE_EDGES, AMOUNTS, MASKED, amounts_of
 from cascade.models.matches import COUNT_SHIFT, LOG_FLOOR, LOG_SCALE, EventHistories, HistoryMatches, columns_of_field
+from cascade.models.target_attention import PackedAttention
 
 
 class PackedMatches:
@@ -30,14 +31,16 @@ class PackedMatches:
         module = model.matches
         if not isinstance(module, HistoryMatches):
             raise ValueError("a network that reads no histories has no matches")
-        self._shares = module.shares
+        self._shares, self._kernels = module.shares, module.shares + module.counts
+        attention = module.attention
+        self._attention = None if attention is None else PackedAttention(attention, categorical)
         self._by_rank, by_age, by_type, self._nothing = (
             weight.detach().cpu().numpy()
             for weight in (module.by_rank, module.by_age, module.by_type, module.nothing[:, None])
         )
         # An event's bucket and type as one row of a table.
         self._types = by_type.shape[1]
-        self._by_event = (by_age[:, :, None] + by_type[:, None, :]).reshape(len(by_age), -1).T.copy()  # [.., K]
+        self._by_event = (by_age[:, :, None] + by_type[:, None, :]).reshape(len(by_age), -1).T.copy()  # [.., K + H]
         sizes = np.array(model.config.item_cardinalities, np.int32)
         self._sizes = sizes.astype(np.uint32)
         self._starts = np.cumsum([0, *sizes[:-1]]).astype(np.int32)  # [C]
@@ -60,7 +63,7 @@ class PackedMatches:
     @property
     def nbytes(self) -> int:
         """Memory of the items' values."""
-        return self._codes.nbytes
+        return self._codes.nbytes + (0 if self._attention is None else self._attention.nbytes)
 
     def read(self, histories: EventHistories) -> None:
         """Take a batch of B, none longer than the network reads, and weigh its events."""
@@ -73,25 +76,27 @@ class PackedMatches:
         self._amounts = amounts_of(histories.there, histories.ages)
         length = histories.there.shape[1]
         kinds = np.searchsorted(AGE_EDGES, histories.ages, side="right") * self._types + histories.types
-        logits = self._by_event[kinds].transpose(0, 2, 1) + self._by_rank[:, :length]  # [B, K, L]
+        logits = self._by_event[kinds].transpose(0, 2, 1) + self._by_rank[:, :length]  # [B, K + H, L]
         there = histories.there[:, None]
         shares = np.where(there, logits[:, : self._shares], np.float32(MASKED))
         highest = np.maximum(shares.max(axis=2, keepdims=True, initial=MASKED), self._nothing)
         np.exp(shares - highest, out=shares)
         shares /= shares.sum(axis=2, keepdims=True) + np.exp(self._nothing - highest)
-        counts = there / (1 + np.exp(-(logits[:, self._shares :] + np.float32(COUNT_SHIFT))))
-        self._weights = np.concatenate([shares, counts.astype(np.float32)], axis=1)
+        counts = there / (1 + np.exp(-(logits[:, self._shares : self._kernels] + np.float32(COUNT_SHIFT))))
+        self._weights = np.concatenate([shares, counts.astype(np.float32), logits[:, self._kernels :]], axis=1)
 
     def begin(self, request: int) -> Floats:
         """Make a request of the batch the one whose rows are written; how much history it has, float32 [2]."""
         self._place[self._touched] = self._untouched[: len(self._touched)]
         there = self._histories.there[request]
-        codes = self._histories.codes[request]  # [L, C]
+        codes, weights = self._histories.codes[request], self._weights[request]  # [L, C], [K + H, L]
         if not there.all():
-            codes = codes[there]
+            codes, weights = codes[there], weights[:, there]
         events = len(codes)
         if events:
-            self._features(codes, self._weights[request][:, there] if events < len(there) else self._weights[request])
+            self._features(codes, weights[: self._kernels])
+        if self._attention is not None:
+            self._attention.begin(codes, weights[self._kernels :])
         touched = codes + self._starts
         places = self._first + np.arange(events, dtype=np.int32)[:, None]  # [L, C]
         # A value that is none keeps standing at the end.
@@ -112,6 +117,9 @@ class PackedMatches:
         np.log1p(sums[:, :, shares:], out=rows[:, :, 2 * shares :])
 
     def write(self, rows: NDArray[np.integer], out: Floats) -> None:
-        """The match features of items at these positions, into `out` float32 [n, C·W]."""
+        """The match features of items at these positions, into `out` float32 [n, C·W + 2·H]."""
         places = self._place.take(self._codes.take(rows, axis=0))  # [n, C]
-        out[:] = self._rows.take(places, axis=0).reshape(len(rows), -1)
+        matched = places.shape[1] * self._width
+        out[:, :matched] = self._rows.take(places, axis=0).reshape(len(rows), -1)
+        if self._attention is not None:
+            self._attention.write(rows, out[:, matched:])

@@ -29,7 +29,14 @@ SHAPES = [
 KNOTS = Calibration("isotonic", (-2.0, 0.0, 1.5), (-3.0, -0.5, 2.0), 1.0, 1.0)
 
 READS = {"history_length": 6, "history_event_types": 4}
-READING = [{}, {"share_kernels": 0}, {"share_kernels": 5, "count_kernels": 0, "dim": 3}, {"bottom": (), "top": ()}]
+READING = [
+    {},
+    {"share_kernels": 0},
+    {"share_kernels": 5, "count_kernels": 0, "dim": 3},
+    {"bottom": (), "top": ()},
+    {"attention_heads": 2},
+    {"attention_heads": 1, "attention_dim": 3, "count_kernels": 0},
+]
 
 
 @dataclass

@@ -147,7 +147,8 @@ def test_rankers_of_before_there_were_histories_load(dlrm_config, draw, tmp_path
     model = Dlrm(dlrm_config).eval()
     model.save(tmp_path)
     content = json.loads((tmp_path / CONFIG_FILE).read_text())
-    for name in ("history_length", "history_event_types", "share_kernels", "count_kernels"):
+    names = ("history_length", "history_event_types", "share_kernels", "count_kernels")
+    for name in (*names, "attention_heads", "attention_dim"):
         del content["config"]["network"][name]
     (tmp_path / CONFIG_FILE).write_text(json.dumps({**content, "format": 2}))
     rows = draw(5, dlrm_config.cardinalities, dlrm_config.continuous, 8, 6)

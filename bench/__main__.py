@@ -27,6 +27,7 @@ AREAS = {
     "memory": "What a user and an item take in memory",
     "pipeline": "Every asset, at two sizes",
     "relevance": "The lists beside baselines', on folders of ids and timestamps",
+    "targets": "The built-in shop's lists beside what is wanted of them",
     "attainable": "How near to the oracle anybody could come",
     "canary": "A canary of the ranker: one that is promoted, three that are rolled back",
 }

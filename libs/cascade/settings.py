@@ -97,6 +97,13 @@ class Settings(BaseSettings):
         description="what retrieval's query tower reads: `static` the user's features; `context` also device, hour and "
         "weekday; `session` also the user's latest 50 interactions, which the ranker reads then too",
     )
+    training_attention_heads: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="heads of target attention, by which the ranker compares a candidate with those interactions; 0: "
+        "none",
+    )
     two_tower_epochs: int | None = Field(
         None, ge=1, description="most epochs of the two towers; none: more the smaller the shop"
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cascade.index.build import IndexChoice
     from cascade.training.loop import LoopConfig, TrainingReport
 
-TWO_TOWER_ROWS, DLRM_ROWS = 900_000, 360_000
+TWO_TOWER_ROWS, DLRM_ROWS = 900_000, 720_000
 """Rows that a training meets at least, repeats counted: five epochs and two of 180,000 rows, more of fewer. Early
 stopping ends them."""
 
@@ -223,9 +223,9 @@ def about_index(choice: "IndexChoice", queries: int) -> dict[str, object]:
 
 @dg.asset(
     group_name="training",
-    code_version="7",
+    code_version="8",
     deps=[training_set, two_tower],
-    metadata=reads("training_query", "dlrm_epochs", "training_rows_at_most", "seed"),
+    metadata=reads("training_query", "training_attention_heads", "dlrm_epochs", "training_rows_at_most", "seed"),
     tags=TRAINS,
     kinds={"torch"},
 )
@@ -249,7 +249,7 @@ def dlrm(context: dg.AssetExecutionContext, workspace: dg.ResourceParam[Workspac
             learned,
             judged,
             items,
-            dlrm_config(settings.training_query, user, item, where),
+            dlrm_config(settings.training_query, user, item, where, attention_heads=settings.training_attention_heads),
             alone,
             impressions=read_shown(workspace.folder("training_set")),
             seed=settings.seed,

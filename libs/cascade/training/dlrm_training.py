@@ -33,8 +33,9 @@ from cascade.training.histories import hidden_events, ranker_histories, require_
 from cascade.training.impressions import Impressions, PositionBias
 from cascade.training.launch import together
 from cascade.training.loop import LoopConfig, Progress, TrainingReport, run_name, train
-from cascade.training.losses import ClickLoss
+from cascade.training.losses import AlikeLoss, ClickLoss
 from cascade.training.negatives import (
+    AlikeNegatives,
     Doubles,
     Floats,
     InBatchNegatives,
@@ -50,6 +51,7 @@ from cascade.training.rows import (
     data_summary,
     drop_users,
     gather,
+    kinds_of,
     require_trainable,
     sample_rows,
     unknown_user,
@@ -68,7 +70,7 @@ class DlrmTraining:
     """How the ranker is trained; docs/models.md says how the defaults were chosen."""
 
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(epochs=2, batch=1024, learning_rate=2e-3, weight_decay=0.5)
+        default_factory=lambda: LoopConfig(epochs=4, batch=1024, learning_rate=3e-3, weight_decay=0.5)
     )
     negatives: Literal["in_batch", "mixed", "uniform"] = "in_batch"
     negatives_per_click: int = 5
@@ -76,12 +78,17 @@ class DlrmTraining:
     """of those, how many `mixed` draws from the catalog"""
     drawn_by_power: float = 0.5
     """of popularity, by which `mixed` draws them: 0 any item, 1 as clicks are"""
+    alike_share: float = 0.5
+    """of a batch's clicks, how many meet items of their own kind alone, where items have kinds; the others of any"""
+    alike_weight: float = 0.3
+    """what such a click counts for beside the others, as one pair of click and item"""
     correct_popularity: bool = True
     """answer as if negatives had been drawn uniformly, so that popularity counts in the ranking"""
-    item_id_dropout: float = 0.05
+    item_id_dropout: float = 0.2
     """share of rows that do not see their item's id, so that a new item is scored by its content"""
-    user_id_dropout: float = 0.4
-    """share of clicks that lose the user's id beside those masked in the data, against learning users by heart"""
+    user_id_dropout: float | None = None
+    """share of clicks that lose the user's id beside those masked in the data, against learning users by heart; None:
+    0.4, and 0.9 where the ranker reads histories, which say more and hold for users who join later"""
     user_dropout: float = 0.1
     """share of clicks that lose all that is known of the user but the history, for visitors nobody knows"""
     history_dropout: float = 0.1
@@ -93,9 +100,18 @@ class DlrmTraining:
     calibrate: bool = True
     """make the probabilities hold on the validation rows (training/calibration.py)"""
 
+    def user_ids_dropped(self, network: DlrmConfig) -> float:
+        """The share of clicks without their user's id, for a network."""
+        if self.user_id_dropout is not None:
+            return self.user_id_dropout
+        return 0.9 if network.history_length else 0.4
 
-def dlrm_config(query: Mode, user: UserTransform, item: ItemTransform, context: ContextTransform) -> DlrmConfig:
-    """The ranker for these transforms; it reads histories in the mode in which rows have them."""
+
+def dlrm_config(
+    query: Mode, user: UserTransform, item: ItemTransform, context: ContextTransform, *, attention_heads: int = 0
+) -> DlrmConfig:
+    """The ranker for these transforms; it reads histories in the mode in which rows have them, and only then has heads
+    of target attention."""
     config = DlrmConfig(
         user.cardinalities,
         item.cardinalities,
@@ -106,7 +122,12 @@ def dlrm_config(query: Mode, user: UserTransform, item: ItemTransform, context: 
     )
     if query != "session":
         return config
-    return replace(config, history_length=HISTORY_LENGTH, history_event_types=len(EVENT_TYPES) + 1)
+    return replace(
+        config,
+        history_length=HISTORY_LENGTH,
+        history_event_types=len(EVENT_TYPES) + 1,
+        attention_heads=attention_heads,
+    )
 
 
 @dataclass(frozen=True)
@@ -148,7 +169,9 @@ class DlrmObjective:
         # Without a click among them, being shown would explain everything.
         biased = self._impressions is not None and bool(self._impressions.clicked.any())
         self._bias = PositionBias().to(device) if biased else None
-        self._click_loss = ClickLoss()
+        self._click_loss, self._alike_loss = ClickLoss(), AlikeLoss()
+        kinds = kinds_of(items) if training.alike_share > 0 else None
+        self._alike = None if kinds is None else AlikeNegatives(kinds)
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
@@ -169,11 +192,14 @@ class DlrmObjective:
         return len(self._train.item_position)
 
     def loss(self, rows: IntArray, rng: np.random.Generator) -> Tensor:
-        """Cross-entropy of these clicks and their negatives, and of a share of what was shown."""
+        """Cross-entropy of these clicks and their negatives, some of them among items of a kind, and of a share of what
+        was shown."""
         t = self._training
-        dropout = Dropout(t.user_id_dropout, t.user_dropout, t.item_id_dropout, t.history_dropout, t.history_truncation)
+        users = t.user_ids_dropped(self.model.config)
+        dropout = Dropout(users, t.user_dropout, t.item_id_dropout, t.history_dropout, t.history_truncation)
+        apart = 0 if self._alike is None else round(t.alike_share * len(rows))
         logits, labels, items, weights, whole = self._clicks(
-            self._train, rows, self._sampler, dropout, rng, self._ranks, self._weights
+            self._train, rows[apart:], self._sampler, dropout, rng, self._ranks, self._weights
         )
         log_lift = self._float(self._log_lift[items])
         if self._impressions is not None:
@@ -186,7 +212,26 @@ class DlrmObjective:
             log_lift = torch.cat([log_lift, torch.zeros_like(drawn)])
             whole += all_weights
         loss: Tensor = self._click_loss(logits, labels, log_lift, weights)
-        return loss * self._ranks.weight(float(weights.sum()), whole) if self._ranks.world > 1 else loss
+        if self._ranks.world > 1:
+            loss = loss * self._ranks.weight(float(weights.sum()), whole)
+        if self._alike is not None and apart:
+            loss = loss + t.alike_weight * self._among_alike(rows[:apart], self._alike, dropout, rng)
+        return loss
+
+    def _among_alike(
+        self, rows: IntArray, sampler: NegativeSampler, dropout: Dropout, rng: np.random.Generator
+    ) -> Tensor:
+        """Cross-entropy of each of these clicks among the items of its group."""
+        side = 1 + self._training.negatives_per_click
+        logits, labels, items, weights, _ = self._clicks(
+            self._train, rows, sampler, dropout, rng, self._ranks, self._weights
+        )
+        log_lift = self._float(self._log_lift[items])
+        loss: Tensor = self._alike_loss(*(part.view(-1, side) for part in (logits, labels, log_lift, weights)))
+        if self._ranks.world > 1:
+            whole = len(rows) if self._weights is None else float(self._weights[rows].sum())
+            loss = loss * self._ranks.weight(float((labels * weights).sum()), whole)
+        return loss
 
     def _start_bias(self, bias: PositionBias, impressions: Impressions) -> None:
         """Fit it to the network as it is, by a sample, alike in every process."""

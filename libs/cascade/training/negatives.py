@@ -6,7 +6,7 @@ Shapes: B rows of a batch, N candidates, K negatives of each row, I items in the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -117,16 +117,7 @@ class InBatchNegatives:
 
     def squares(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Squares:
         """int64 [B], K, I → ceil(B / (1 + K)) squares, as many clicks as items each."""
-        _require_some(count)
-        side, batch = 1 + count, len(positives)
-        number = -(-batch // side)
-        # The last group is filled up with rows of the first ones, as negatives alone.
-        clicks = np.resize(rng.permutation(batch), number * side).reshape(number, side)
-        chosen = positives[clicks]  # [S, N]
-        labels = np.broadcast_to(np.eye(side, dtype=bool), (number, side, side))
-        usable = (chosen[:, :, None] != chosen[:, None, :]) | labels
-        usable.reshape(-1, side)[batch:] = False
-        return Squares(clicks, chosen, labels, usable)
+        return _groups(rng.permutation(len(positives)), positives, count)
 
     def log_lift(self, frequency: Doubles, count: int) -> Floats:
         """float64 [I] → float32 [I], between -5 and 5.
@@ -135,6 +126,29 @@ class InBatchNegatives:
         """
         lift = np.log(np.maximum(frequency * len(frequency), 1e-12))
         return np.clip(lift, -5.0, 5.0).astype(np.float32)
+
+
+class AlikeNegatives:
+    """Other rows' items of the same kind: as in-batch, in groups of clicks on items of one kind.
+
+    Among items of all kinds hardly a pair is of one, and what tells such items apart is learned from few.
+    kinds: int [I]
+    """
+
+    def __init__(self, kinds: NDArray[np.integer]) -> None:
+        self._kinds = kinds
+
+    def squares(self, positives: Positions, count: int, items: int, rng: np.random.Generator) -> Squares:
+        """int64 [B], K, I → ceil(B / (1 + K)) squares; pairs of two kinds, where one ends, say nothing."""
+        order = rng.permutation(len(positives))
+        order = order[np.argsort(self._kinds[positives[order]], kind="stable")]
+        found = _groups(order, positives, count)
+        kinds = self._kinds[found.items]
+        return replace(found, usable=found.usable & (kinds[:, :, None] == kinds[:, None, :]))
+
+    def log_lift(self, frequency: Doubles, count: int) -> Floats:
+        """Within a kind as in-batch, but for a number that all its items share, which a softmax does not see."""
+        return InBatchNegatives().log_lift(frequency, count)
 
 
 class MixedNegatives:
@@ -215,6 +229,22 @@ def _apart_from(positives: Positions, count: int, draw: Callable[[int], Position
             break
         items[clash] = draw(int(clash.sum()))
     return Negatives(items, items != positives[:, None])
+
+
+def _groups(order: NDArray[np.int64], positives: Positions, count: int) -> Squares:
+    """Clicks, taken in this order, in groups of 1 + K that are each other's negatives.
+
+    The last group is filled up with the first clicks, as negatives alone.
+    """
+    _require_some(count)
+    side, batch = 1 + count, len(order)
+    number = -(-batch // side)
+    clicks = np.resize(order, number * side).reshape(number, side)
+    chosen = positives[clicks]  # [S, N]
+    labels = np.broadcast_to(np.eye(side, dtype=bool), (number, side, side))
+    usable = (chosen[:, :, None] != chosen[:, None, :]) | labels
+    usable.reshape(-1, side)[batch:] = False
+    return Squares(clicks, chosen, labels, usable)
 
 
 def _require_some(count: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cascade.features.history import Histories
 from cascade.features.item_table import ItemTable
-from cascade.features.spec import OOV, USER_CATEGORICAL, USER_CONTINUOUS, Encoded
+from cascade.features.spec import ITEM_CATEGORICAL, OOV, USER_CATEGORICAL, USER_CONTINUOUS, Encoded
 from cascade.features.training_set import TrainingSet
 from cascade.training.errors import TrainingInputError
 from cascade.training.negatives import drop_ids
@@ -85,6 +85,15 @@ def require_trainable(rows: TrainingSet, items: ItemTable) -> None:
         )
     if low == high:
         raise TrainingInputError(f"all rows hold the same item (position {low}); there is nothing to tell apart")
+
+
+def kinds_of(items: ItemTable) -> NDArray[np.int32] | None:
+    """The finest category that tells items apart, int32 [I]; None where there is none."""
+    for name in ("category_l2", "category_l1"):
+        kinds: NDArray[np.int32] = items.categorical[:, ITEM_CATEGORICAL.index(name)]
+        if len(np.unique(kinds)) > 1:
+            return kinds
+    return None
 
 
 def sample_rows(rows: TrainingSet, at_most: int, seed: int) -> IntArray:

@@ -211,7 +211,8 @@ def _suggest_towers(trial: Any) -> dict[str, Any]:
 def _suggest_dlrm(trial: Any) -> dict[str, Any]:
     return {
         "negatives_per_click": trial.suggest_categorical("negatives_per_click", [3, 5, 10]),
-        "user_id_dropout": trial.suggest_float("user_id_dropout", 0.0, 0.6),
+        "user_id_dropout": trial.suggest_float("user_id_dropout", 0.0, 1.0),
+        "alike_share": trial.suggest_categorical("alike_share", [0.0, 0.5]),
         "item_id_dropout": trial.suggest_float("item_id_dropout", 0.0, 0.3),
         "loop": _suggest_loop(trial),
     }

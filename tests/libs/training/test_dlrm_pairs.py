@@ -25,6 +25,7 @@ CONFIGS = [
     replace(CONFIG, context_cardinalities=(), context_continuous=0, item_continuous=3, image_dim=5),
     replace(CONFIG, history_length=5, history_event_types=3),
     replace(CONFIG, history_length=5, history_event_types=3, share_kernels=0, count_kernels=1, top=(), dim=8),
+    replace(CONFIG, history_length=5, history_event_types=3, attention_heads=2, attention_dim=3),
 ]
 
 
@@ -103,7 +104,8 @@ def test_it_has_no_weights_of_its_own() -> None:
 @pytest.mark.parametrize("negatives", ["in_batch", "mixed", "uniform"])
 def test_the_objective_has_the_loss_of_its_pairs_one_by_one(make_world, negatives: str, weighed: bool) -> None:
     world = make_world(rows=300, skew=0.8)
-    training = DlrmTraining(negatives=negatives, user_id_dropout=0.0, user_dropout=0.0, item_id_dropout=0.0)
+    none = {"user_id_dropout": 0.0, "user_dropout": 0.0, "item_id_dropout": 0.0}
+    training = DlrmTraining(negatives=negatives, alike_share=0.0, **none)
     torch.manual_seed(1)
     model = Dlrm(world.dlrm)
     weights = np.random.default_rng(3).uniform(0.5, 4, len(world.train)).astype(np.float32) if weighed else None
@@ -132,3 +134,46 @@ def test_the_objective_has_the_loss_of_its_pairs_one_by_one(make_world, negative
     weight = torch.from_numpy((np.ones(len(world.train), np.float32) if weights is None else weights)[click])
     expected = (each * weight).sum() / weight.sum()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_some_clicks_meet_their_own_kind_alone(make_world) -> None:
+    """The loss of a batch is that of its other clicks, and of these among the items of their kind's group."""
+    world = make_world(rows=300, skew=0.8)
+    none = {"user_id_dropout": 0.0, "user_dropout": 0.0, "item_id_dropout": 0.0}
+    torch.manual_seed(1)
+    model = Dlrm(world.dlrm)
+    block = world.block_of_item[world.train.item_position]
+    groups = [np.flatnonzero(block == one)[:6] for one in range(4)]  # whatever the order, these are the groups
+    others = np.setdiff1d(np.arange(300), np.concatenate(groups))[:36]
+    rows = np.concatenate([*groups, others])
+
+    def loss(some: np.ndarray, **alike: float) -> Tensor:
+        training = DlrmTraining(**none, **alike)
+        objective = DlrmObjective(model, world.train, None, world.items, training, torch.device("cpu"), 0)
+        return objective.loss(some, np.random.default_rng(5))
+
+    plain = loss(rows, alike_share=0.4, alike_weight=0.0)
+    torch.testing.assert_close(plain, loss(others, alike_share=0.0))
+    found = loss(rows, alike_share=0.4, alike_weight=0.5) - plain
+
+    table, counts = world.items, np.bincount(world.train.item_position, minlength=len(world.items)) / len(world.train)
+    lift = torch.from_numpy(np.log(np.maximum(counts * len(table), 1e-12)).clip(-5, 5).astype(np.float32))
+    losses = []
+    for group in groups:
+        items = world.train.item_position[group]
+        for place, click in enumerate(group):
+            among = np.append(items[items != items[place]], items[place])  # its own last; met again it says nothing
+            user, context = (part.take(np.full(len(among), click)) for part in (world.train.user, world.train.context))
+            logits = model(
+                *(
+                    torch.from_numpy(np.concatenate(parts, axis=1))
+                    for parts in (
+                        (user.categorical, table.categorical[among], context.categorical),
+                        (user.continuous, table.continuous[among], context.continuous),
+                    )
+                ),
+                torch.from_numpy(table.image[among]),
+                torch.from_numpy(table.text[among]),
+            )
+            losses.append(-torch.log_softmax(logits - lift[among], 0)[-1])
+    torch.testing.assert_close(found, 0.5 * torch.stack(losses).mean(), rtol=1e-3, atol=1e-5)

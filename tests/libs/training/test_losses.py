@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cascade.training.errors import TrainingInputError
-from cascade.training.losses import AccidentalHits, ClickLoss, LogQCorrection, SampledSoftmax, Temperature
+from cascade.training.losses import AccidentalHits, AlikeLoss, ClickLoss, LogQCorrection, SampledSoftmax, Temperature
 
 
 def vectors(rows: int, seed: int) -> torch.Tensor:
@@ -67,6 +67,40 @@ def test_rows_of_weight_0_do_not_count() -> None:
     logits, labels = torch.tensor([0.3, 9.0]), torch.tensor([1.0, 0.0])
     loss = ClickLoss()(logits, labels, torch.zeros(2), torch.tensor([1.0, 0.0]))
     assert float(loss) == pytest.approx(np.log1p(np.exp(-0.3)))
+
+
+def test_the_alike_loss_by_hand() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.5], [0.3, -1.0, 4.0], [9.0, 9.0, 9.0]], requires_grad=True)
+    lift = torch.tensor([[0.1, 0.4, -0.2], [0.1, 0.4, -0.2], [0.0, 0.0, 0.0]])
+    labels = torch.eye(3)
+    weights = torch.tensor([[2.0, 2.0, 2.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])  # of another kind, and a filler
+    loss = AlikeLoss()(logits, labels, lift, weights)
+    first = np.exp([0.9, 1.6, 0.7])
+    second = np.exp([0.2, -1.4])
+    wanted = -(2 * np.log(first[0] / first.sum()) + np.log(second[1] / second.sum())) / 3
+    assert loss.item() == pytest.approx(wanted, rel=1e-5)
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[2] == 0).all()
+    assert logits.grad[1, 2] == 0
+
+
+def test_alike_and_click_loss_want_the_same_logits() -> None:
+    """Within a group drawn by popularity the best logits are log p(item | user), as among uniform negatives."""
+    p, q = np.array([0.6, 0.3, 0.1]), np.array([0.7, 0.2, 0.1])
+    logits = torch.tensor(np.log(p), dtype=torch.float32, requires_grad=True)
+    groups, chances = [], []
+    for own in range(3):
+        for other in range(3):
+            if own != other:
+                groups.append((own, other))
+                chances.append(p[own] * q[other])  # the click is the user's, the other one by popularity
+    at = torch.tensor(groups)
+    labels = torch.tensor([[1.0, 0.0]]).repeat(len(at), 1)
+    lift = torch.tensor(np.log(q), dtype=torch.float32)
+    weights = torch.tensor(chances, dtype=torch.float32)[:, None].repeat(1, 2)
+    AlikeLoss()(logits[at], labels, lift[at], weights).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(3), atol=1e-6, rtol=0)
 
 
 def test_the_popularity_correction_gives_uniform_negatives_odds() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cascade.training.errors import TrainingInputError
 from cascade.training.negatives import (
+    AlikeNegatives,
     InBatchNegatives,
     MixedNegatives,
     UniformNegatives,
@@ -59,7 +60,7 @@ def test_every_click_is_met_once_and_its_negatives_are_other_items(
     positives: np.ndarray, count: int, seed: int
 ) -> None:
     mixed = [MixedNegatives(item_frequency(positives, 10), drawn) for drawn in range(1, count)]
-    for sampler in (InBatchNegatives(), UniformNegatives(), *mixed):
+    for sampler in (InBatchNegatives(), UniformNegatives(), AlikeNegatives(np.arange(10) // 4), *mixed):
         squares = sampler.squares(positives, count, 10, np.random.default_rng(seed))
         shape = (len(squares.clicks), squares.clicks.shape[1], squares.items.shape[1])
         assert squares.labels.shape == squares.usable.shape == shape
@@ -89,6 +90,25 @@ def test_a_last_group_is_filled_up_with_negatives_alone() -> None:
     assert squares.items.shape == (2, 6)
     assert squares.usable.sum() == 8 * 6
     assert not squares.usable[1, 2:].any()
+
+
+@given(BATCHES, st.integers(1, 5), st.integers(0, 99))
+def test_alike_negatives_are_of_the_clicks_own_kind(positives: np.ndarray, count: int, seed: int) -> None:
+    kinds = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
+    squares = AlikeNegatives(kinds).squares(positives, count, 10, np.random.default_rng(seed))
+    own = np.broadcast_to(kinds[positives[squares.clicks]][:, :, None], squares.usable.shape)
+    other = np.broadcast_to(kinds[squares.items][:, None], squares.usable.shape)
+    np.testing.assert_array_equal(own[squares.usable], other[squares.usable])
+
+
+def test_clicks_of_a_kind_come_together() -> None:
+    kinds = np.arange(40) % 4
+    positives = np.random.default_rng(0).permutation(40)
+    found = AlikeNegatives(kinds).squares(positives, 4, 40, np.random.default_rng(1))
+    assert found.usable.all()  # ten clicks of each kind are two groups of five
+    by_chance = InBatchNegatives().squares(positives, 4, 40, np.random.default_rng(1))
+    same = kinds[by_chance.items][:, :, None] == kinds[by_chance.items][:, None]
+    assert same.mean() < 0.6
 
 
 def test_in_batch_negatives_follow_popularity_and_uniform_ones_do_not() -> None:

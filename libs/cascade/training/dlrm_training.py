@@ -79,7 +79,8 @@ class DlrmTraining:
     drawn_by_power: float = 0.5
     """of popularity, by which `mixed` draws them: 0 any item, 1 as clicks are"""
     alike_share: float = 0.5
-    """of a batch's clicks, how many meet items of their own kind alone, where items have kinds; the others of any"""
+    """of a batch's clicks, how many meet items of their own kind alone, where items have kinds, and no more of them
+    than a batch fills; the others of any"""
     alike_weight: float = 0.3
     """what such a click counts for beside the others, as one pair of click and item"""
     correct_popularity: bool = True
@@ -170,7 +171,9 @@ class DlrmObjective:
         biased = self._impressions is not None and bool(self._impressions.clicked.any())
         self._bias = PositionBias().to(device) if biased else None
         self._click_loss, self._alike_loss = ClickLoss(), AlikeLoss()
-        kinds = kinds_of(items) if training.alike_share > 0 else None
+        # As many kinds as a batch's clicks fill groups of, or most clicks would be alone.
+        groups = training.alike_share * training.loop.batch / (1 + training.negatives_per_click)
+        kinds = kinds_of(items, frequency, groups)
         self._alike = None if kinds is None else AlikeNegatives(kinds)
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:

@@ -87,11 +87,16 @@ def require_trainable(rows: TrainingSet, items: ItemTable) -> None:
         raise TrainingInputError(f"all rows hold the same item (position {low}); there is nothing to tell apart")
 
 
-def kinds_of(items: ItemTable) -> NDArray[np.int32] | None:
-    """The finest category that tells items apart, int32 [I]; None where there is none."""
+def kinds_of(items: ItemTable, frequency: NDArray[np.float64], most: float) -> NDArray[np.int32] | None:
+    """The finest category of which there are more than one and at most so many, int32 [I]; None where there is none.
+
+    frequency: float64 [I], the items' shares of the clicks, by which kinds are counted: as many as, if alike in size,
+        would meet as often in two clicks (the inverse of Simpson's index)
+    """
     for name in ("category_l2", "category_l1"):
         kinds: NDArray[np.int32] = items.categorical[:, ITEM_CATEGORICAL.index(name)]
-        if len(np.unique(kinds)) > 1:
+        shares = np.bincount(kinds, weights=frequency)
+        if len(np.unique(kinds)) > 1 and 1 / np.square(shares).sum() <= most:
             return kinds
     return None
 

@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cascade.features.item_table import ItemTable
 from cascade.features.spec import Encoded
 from cascade.features.transforms import UserTransform
-from cascade.training.rows import data_summary, drop_users, sample_rows, unknown_user
+from cascade.training.rows import data_summary, drop_users, kinds_of, sample_rows, unknown_user
 
 
 def some_users(count: int = 2000) -> Encoded:
@@ -52,3 +53,29 @@ def test_the_summary_follows_the_data(make_world) -> None:
     world, other = make_world(rows=100), make_world(rows=100, seed=1)
     assert data_summary(world.train, world.items) == data_summary(make_world(rows=100).train, world.items)
     assert data_summary(world.train, world.items) != data_summary(other.train, other.items)
+
+
+def catalog(l1: np.ndarray, l2: np.ndarray) -> ItemTable:
+    count = len(l1)
+    categorical = np.stack([np.arange(1, count + 1), l1, l2, np.ones(count)], axis=1).astype(np.int32)
+    nothing = np.zeros((count, 64), np.float32)
+    return ItemTable(
+        [f"item-{n}" for n in range(count)], categorical, np.zeros((count, 1), np.float32), nothing, nothing
+    )
+
+
+def test_kinds_are_the_finest_category_that_is_coarse_enough() -> None:
+    place = np.arange(60)
+    items, evenly = catalog(1 + place % 3, 1 + place % 12), np.full(60, 1 / 60)
+    for most, column in ((12.001, 2), (11.9, 1), (3.001, 1)):
+        found = kinds_of(items, evenly, most)
+        assert found is not None
+        np.testing.assert_array_equal(found, items.categorical[:, column])
+    assert kinds_of(items, evenly, 2.9) is None
+    # Eleven of the twelve are hardly met: they count for less than one.
+    mostly = np.where(place % 12 == 0, 0.9 / 5, 0.1 / 55)
+    found = kinds_of(items, mostly, 1.3)
+    assert found is not None
+    np.testing.assert_array_equal(found, items.categorical[:, 2])
+    nothing = np.zeros(60, int)
+    assert kinds_of(catalog(nothing, nothing), evenly, 100) is None

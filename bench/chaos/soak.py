@@ -35,8 +35,8 @@ SHAPE = Shape(
     )
 )
 """Feast's offline file is read and written whole by each push: its bound must be one that the warm-up reaches. So must
-what DuckDB and the allocator keep for pushes, which grows for the first hundred of them: at one in ten seconds that were
-a quarter of an hour."""
+what DuckDB and the allocator keep for pushes, which grows for the first hundred of them: a quarter of an hour at one in
+ten seconds."""
 MOST_GROWTH = 1.0
 MOST_FILES = 4
 _EVERY_S = 2.0

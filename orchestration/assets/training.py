@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cascade.training.loop import LoopConfig, TrainingReport
 
 TWO_TOWER_ROWS, DLRM_ROWS = 900_000, 720_000
-"""Rows that a training meets at least, repeats counted: five epochs and two of 180,000 rows, more of fewer. Early
+"""Rows that a training meets at least, repeats counted: five epochs and four of 180,000 rows, more of fewer. Early
 stopping ends them."""
 
 

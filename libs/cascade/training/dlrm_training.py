@@ -163,8 +163,7 @@ class DlrmObjective:
         self._items, self._table = ItemTensors(items, device), items
         frequency = item_frequency(train.item_position, self._items.count)
         self._sampler = SAMPLERS[training.negatives](training, frequency)
-        log_lift = self._sampler.log_lift(frequency, training.negatives_per_click)
-        self._log_lift = log_lift if training.correct_popularity else np.zeros_like(log_lift)  # [I]
+        self._log_lift = self._corrected(self._sampler, frequency)  # [I]
         self.model = model.to(device)
         self._pairs = DlrmPairs(self.model).to(device)
         # Without a click among them, being shown would explain everything.
@@ -175,6 +174,7 @@ class DlrmObjective:
         groups = training.alike_share * training.loop.batch / (1 + training.negatives_per_click)
         kinds = kinds_of(items, frequency, groups)
         self._alike = None if kinds is None else AlikeNegatives(kinds)
+        self._alike_lift = self._log_lift if self._alike is None else self._corrected(self._alike, frequency)
         self._validation = None if validation is None or not len(validation.item_position) else validation
         if self._validation is not None:
             self._validation = self._validation.take(sample_rows(self._validation, training.validation_rows, seed))
@@ -221,6 +221,11 @@ class DlrmObjective:
             loss = loss + t.alike_weight * self._among_alike(rows[:apart], self._alike, dropout, rng)
         return loss
 
+    def _corrected(self, sampler: NegativeSampler, frequency: Doubles) -> Floats:
+        """What is taken off the logits of items that a sampler draws, float32 [I]."""
+        log_lift = sampler.log_lift(frequency, self._training.negatives_per_click)
+        return log_lift if self._training.correct_popularity else np.zeros_like(log_lift)
+
     def _among_alike(
         self, rows: IntArray, sampler: NegativeSampler, dropout: Dropout, rng: np.random.Generator
     ) -> Tensor:
@@ -229,7 +234,7 @@ class DlrmObjective:
         logits, labels, items, weights, _ = self._clicks(
             self._train, rows, sampler, dropout, rng, self._ranks, self._weights
         )
-        log_lift = self._float(self._log_lift[items])
+        log_lift = self._float(self._alike_lift[items])
         loss: Tensor = self._alike_loss(*(part.view(-1, side) for part in (logits, labels, log_lift, weights)))
         if self._ranks.world > 1:
             whole = len(rows) if self._weights is None else float(self._weights[rows].sum())

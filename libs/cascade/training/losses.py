@@ -83,24 +83,6 @@ class SampledSoftmax(nn.Module):
         return F.cross_entropy(scores, target)
 
 
-class AlikeLoss(nn.Module):
-    """Cross-entropy of each click's item among the items of its group, in which they are drawn by popularity.
-
-    A conditional logit over a part of the choice (McFadden 1978): what all items of a group share cancels out, so the
-    logits learn what tells them apart, on the scale of `ClickLoss`.
-    """
-
-    def forward(self, logits: Tensor, labels: Tensor, log_lift: Tensor, weights: Tensor) -> Tensor:
-        """float [G, N] four times: clicks, each with the items of its group, weight 0 where one says nothing → the
-        weighted mean loss over the clicks, a scalar."""
-        scores = (logits - log_lift).masked_fill(weights == 0, -torch.inf)
-        own, counts = labels.argmax(1, keepdim=True), weights.gather(1, labels.argmax(1, keepdim=True)).squeeze(1)
-        alone = counts == 0  # a filler
-        scores = scores.masked_fill(alone[:, None], 0.0)
-        losses = -F.log_softmax(scores, dim=1).gather(1, own).squeeze(1)
-        return (losses * counts).sum() / counts.sum().clamp_min(1.0)
-
-
 class PopularityCorrection(nn.Module):
     """Lets a classifier trained on negatives drawn by popularity answer as if they were drawn uniformly.
 
@@ -126,3 +108,26 @@ class ClickLoss(nn.Module):
         logits = self.popularity_correction(logits, log_lift)
         losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         return (losses * weights).sum() / weights.sum().clamp_min(1.0)
+
+
+class AlikeLoss(nn.Module):
+    """Cross-entropy of each click's item among the items of its group, in which they are drawn by popularity.
+
+    A conditional logit over a part of the choice (McFadden 1978): what all items of a group share cancels out, so the
+    logits learn what tells them apart, on the scale of `ClickLoss`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.popularity_correction = PopularityCorrection()
+
+    def forward(self, logits: Tensor, labels: Tensor, log_lift: Tensor, weights: Tensor) -> Tensor:
+        """float [G, N] four times: clicks, each with the items of its group, weight 0 where one says nothing → the
+        weighted mean loss over the clicks, a scalar."""
+        own = labels.argmax(1, keepdim=True)
+        counts = weights.gather(1, own).squeeze(1)  # 0: a filler
+        scores = self.popularity_correction(logits, log_lift).masked_fill(weights == 0, -torch.inf)
+        scores = scores.masked_fill((counts == 0)[:, None], 0.0)
+        losses = -F.log_softmax(scores, dim=1).gather(1, own).squeeze(1)
+        loss: Tensor = (losses * counts).sum() / counts.sum().clamp_min(1.0)
+        return loss

@@ -136,8 +136,10 @@ def test_the_objective_has_the_loss_of_its_pairs_one_by_one(make_world, negative
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_some_clicks_meet_their_own_kind_alone(make_world) -> None:
-    """The loss of a batch is that of its other clicks, and of these among the items of their kind's group."""
+@pytest.mark.parametrize("negatives", ["in_batch", "uniform"])
+def test_some_clicks_meet_their_own_kind_alone(make_world, negatives: str) -> None:
+    """The loss of a batch is that of its other clicks, and of these among the items of their kind's group, which come
+    by popularity whatever the others meet."""
     world = make_world(rows=300, skew=0.8)
     none = {"user_id_dropout": 0.0, "user_dropout": 0.0, "item_id_dropout": 0.0}
     torch.manual_seed(1)
@@ -148,7 +150,7 @@ def test_some_clicks_meet_their_own_kind_alone(make_world) -> None:
     rows = np.concatenate([*groups, others])
 
     def loss(some: np.ndarray, **alike: float) -> Tensor:
-        training = DlrmTraining(**none, **alike)
+        training = DlrmTraining(negatives=negatives, **none, **alike)
         objective = DlrmObjective(model, world.train, None, world.items, training, torch.device("cpu"), 0)
         return objective.loss(some, np.random.default_rng(5))
 

@@ -7,6 +7,7 @@ twice changes nothing.
 from __future__ import annotations
 
 import fcntl
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -195,7 +196,11 @@ def offline_activity_lock(file: Path) -> Iterator[None]:
 @contextmanager
 def _own_session() -> Iterator[None]:
     """A session of ibis for what Feast does meanwhile: each push leaves three tables there, which hold the rows pushed
-    until the session ends."""
+    until the session ends.
+
+    The trees of SQL that ibis makes for it refer to themselves in circles. They are a hundred objects a push, and the
+    collector comes after 70,000: hundreds of pushes, 14 KB each, would wait for it.
+    """
     import ibis  # type: ignore[import-untyped,unused-ignore]
 
     before, own = ibis.options.default_backend, ibis.duckdb.connect()
@@ -205,6 +210,8 @@ def _own_session() -> Iterator[None]:
     finally:
         ibis.options.default_backend = before
         own.disconnect()
+        del own
+        gc.collect()
 
 
 def _keep_newest(file: Path, rows: int) -> None:

@@ -17,6 +17,7 @@ from cascade.online.activity import Activity, FeastActivity
 from cascade.online.interactions import Event
 from cascade.online.streams import Entry
 from cascade.serving.logging import get_logger
+from services.features.memory import give_back
 from services.features.rows import (
     Catalog,
     Waiting,
@@ -202,4 +203,5 @@ class OfflinePushes:
                 self._gathered = gathered | self._gathered
             return 0.0
         self._telemetry.offline_seconds.observe(took_s)
+        give_back()
         return took_s

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from cascade.serving.run import serve
 from cascade.serving.threads import limit_process
-from services.features.app import create_app
-from services.features.settings import FeaturesSettings
+from services.features.memory import use_system_allocator
+
+use_system_allocator()
+
+from services.features.app import create_app  # noqa: E402
+from services.features.settings import FeaturesSettings  # noqa: E402
 
 if __name__ == "__main__":
     settings = FeaturesSettings()

@@ -22,7 +22,6 @@ from cascade.serving.logging import get_logger
 from cascade.serving.reload import BundleHolder
 from cascade.store import ModelStore
 from cascade.store.artifacts import GatewayArtifacts
-from services.features.memory import use_system_allocator
 from services.features.rows import Catalog
 from services.features.settings import FeaturesSettings
 from services.features.telemetry import Telemetry
@@ -74,7 +73,6 @@ def create_app(settings: FeaturesSettings | None = None) -> FastAPI:
             except CascadeError as error:
                 log.warning("user features are not there yet", error=str(error))
             _quiet_feast()
-            use_system_allocator()
             worker.start()
             log.info("worker reads", name=worker.name)
             try:

@@ -7,15 +7,15 @@ them had; glibc's keeps it too, but can be told to give it back.
 from __future__ import annotations
 
 import ctypes
-
-import pyarrow as pa
+import os
 
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
 
 
 def use_system_allocator() -> None:
-    """Arrow allocates like everyone else from now on."""
-    pa.set_memory_pool(pa.system_memory_pool())
+    """Arrow allocates like everyone else, where the environment does not say how. Before it is imported: its own
+    allocator is chosen then, and `pyarrow.set_memory_pool` reaches a part of it alone."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
 def give_back() -> None:

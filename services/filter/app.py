@@ -31,7 +31,8 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
         # One connection more than slots, so that readiness is not starved under load.
         url, timeout_s = settings.redis_url.get_secret_value(), settings.redis_timeout_ms / 1000
         client = connect(url, timeout_s=timeout_s, max_connections=settings.redis_connections + 1)
-        reader = PipelinedRedis(url, timeout_s)
+        # One connection each: a write that hangs takes no read with it.
+        reader, writer = PipelinedRedis(url, timeout_s), PipelinedRedis(url, timeout_s)
         try:
             interactions = Interactions(
                 client,
@@ -39,12 +40,14 @@ def create_app(settings: FilterSettings | None = None) -> FastAPI:
                 seen_ttl_s=settings.seen_ttl_s,
                 cached_items=settings.cached_items,
                 reader=reader,
+                writer=writer,
             )
             limit = ConcurrencyLimit(settings.redis_connections, settings.queue_bound, app.state.metrics)
             app.state.engine = FilterEngine(interactions, limit, app.state.metrics)
             app.state.redis = client
             yield
         finally:
+            await writer.aclose()
             await reader.aclose()
             await client.aclose()
 

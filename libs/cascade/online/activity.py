@@ -200,10 +200,12 @@ def _own_session() -> Iterator[None]:
 
     The trees of SQL that ibis makes for it refer to themselves in circles. They are a hundred objects a push, and the
     collector comes after 70,000: hundreds of pushes, 14 KB each, would wait for it.
+
+    One thread: a push is a few rows, and the cores are for visitors.
     """
     import ibis  # type: ignore[import-untyped,unused-ignore]
 
-    before, own = ibis.options.default_backend, ibis.duckdb.connect()
+    before, own = ibis.options.default_backend, ibis.duckdb.connect(threads=1)
     ibis.set_backend(own)
     try:
         yield

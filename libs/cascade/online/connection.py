@@ -49,6 +49,8 @@ def store_errors(doing: str) -> Iterator[None]:
     """Turns whatever the client raises into OnlineStoreDown, for this request alone."""
     try:
         yield
+    except OnlineStoreDown as error:  # of a PipelinedRedis
+        raise OnlineStoreDown(f"{doing}: {error}") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise OnlineStoreDown(f"{doing}: {type(error).__name__}: {error}") from error
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import compress
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
@@ -130,6 +130,16 @@ class Reader(Protocol):
         """The value of a string."""
 
 
+class Writer(Protocol):
+    """What runs the step: a client, or a PipelinedRedis."""
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """What a script that the server has returns. Raises NoScriptError where it has it not."""
+
+    async def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """What a script returns; the server has it from then on."""
+
+
 class Interactions:
     """Seen items, recent items and the event stream of all users, over one async client.
 
@@ -145,6 +155,7 @@ class Interactions:
         cached_items: int = 200_000,
         clock: Callable[[], float] = time.time,
         reader: Reader | None = None,
+        writer: Writer | None = None,
     ) -> None:
         """
         shape: of every user's seen items; what is stored in another shape counts as unseen, and is replaced by the
@@ -152,9 +163,11 @@ class Interactions:
         cached_items: how many items' bits are kept
         clock: UTC seconds
         reader: of seen items, from the same Redis; none: the client
+        writer: runs the step there; none: the client
         """
         self._client = client
         self._reader = reader or cast("Reader", client)  # the client's types mix sync and async
+        self._writer = writer or cast("Writer", client)
         self._shape = shape or SeenShape()
         self._positions = PositionTable(self._shape.filter, cached_items)
         self._seen_ttl_s = seen_ttl_s
@@ -195,12 +208,11 @@ class Interactions:
             *fields,
             *bits,
         ]
-        # The client's types mix sync and async results; hence the ignored [misc] of each await below.
         with store_errors("recording an interaction"):
             try:
-                event_id = await self._client.evalsha(_RECORD_SHA, len(names), *arguments)  # type: ignore[misc]
+                event_id = await self._writer.evalsha(_RECORD_SHA, len(names), *arguments)
             except NoScriptError:  # a server that was restarted, or met for the first time; nothing ran yet
-                event_id = await self._client.eval(_RECORD, len(names), *arguments)  # type: ignore[misc]
+                event_id = await self._writer.eval(_RECORD, len(names), *arguments)
         if event_id is None:
             raise ForgottenUser
         return _text(event_id)
@@ -218,6 +230,7 @@ class Interactions:
     async def recent(self, user_id: str, count: int = keys.RECENT_MAX) -> list[RecentItem]:
         """The user's latest interactions, newest first."""
         with store_errors("reading recent items"):
+            # The client's types mix sync and async results.
             entries = await self._client.lrange(keys.recent(user_id), 0, count - 1)  # type: ignore[misc]
         return [RecentItem.decode(_text(entry)) for entry in entries]
 

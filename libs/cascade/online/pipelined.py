@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import hiredis
 from redis.asyncio.connection import SSLConnection, parse_url
+from redis.exceptions import NoScriptError
 
 from cascade.online.errors import OnlineStoreDown
 from cascade.online.spans import redis_span
@@ -62,6 +63,14 @@ class PipelinedRedis:
         """The value of a string; None where there is none. Raises OnlineStoreDown."""
         value: bytes | None = await self.execute("GET", key)
         return value
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Argument) -> Any:
+        """What a script that the server has returns. Raises NoScriptError where it has it not, and OnlineStoreDown."""
+        return await self.execute("EVALSHA", sha, numkeys, *keys_and_args)
+
+    async def eval(self, script: str, numkeys: int, *keys_and_args: Argument) -> Any:
+        """What a script returns; the server has it from then on. Raises OnlineStoreDown."""
+        return await self.execute("EVAL", script, numkeys, *keys_and_args)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -151,6 +160,8 @@ class _Connection(asyncio.Protocol):
             finally:
                 timer.cancel()
         if isinstance(found, hiredis.ReplyError):
+            if str(found).startswith("NOSCRIPT"):
+                raise NoScriptError(str(found)) from found
             raise OnlineStoreDown(f"{command[0]!s}: {found}") from found
         return found
 

@@ -15,6 +15,7 @@ from cascade.online.connection import answers, connect
 from cascade.online.errors import OnlineStoreDown
 from cascade.online.generations import SeenShape
 from cascade.online.interactions import Event, Interactions, RecentItem
+from cascade.online.pipelined import PipelinedRedis
 from cascade.online.server import RedisServer, free_port
 
 
@@ -25,9 +26,14 @@ async def client(redis_url: str) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-@pytest.fixture
-def interactions(client: Redis) -> Interactions:
-    return Interactions(client)
+@pytest.fixture(params=["a pool", "a connection for all"])
+async def interactions(request: pytest.FixtureRequest, client: Redis, redis_url: str) -> AsyncIterator[Interactions]:
+    if request.param == "a pool":
+        yield Interactions(client)
+        return
+    writer = PipelinedRedis(redis_url, 5)
+    yield Interactions(client, writer=writer)
+    await writer.aclose()
 
 
 def event(item_id: str = "i1", user_id: str = "u1", at: int = 1_767_600_000) -> Event:
@@ -118,12 +124,13 @@ async def test_a_server_that_forgot_the_script_gets_it_again(interactions: Inter
     assert await client.xlen(keys.EVENTS) == 2
 
 
-async def test_an_error_is_that_requests_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pipelined", [False, True])
+async def test_an_error_is_that_requests_alone(tmp_path: Path, pipelined: bool) -> None:
     server = RedisServer(tmp_path, free_port())
     server.start()
-    client = connect(server.url, timeout_s=0.5)
+    client, writer = connect(server.url, timeout_s=0.5), PipelinedRedis(server.url, 0.5)
     try:
-        interactions = Interactions(client)
+        interactions = Interactions(client, writer=writer if pipelined else None)
         await interactions.record(event())
         server.stop()
         with pytest.raises(OnlineStoreDown, match="reading seen items"):
@@ -136,6 +143,7 @@ async def test_an_error_is_that_requests_alone(tmp_path: Path) -> None:
         assert await interactions.unseen("u1", ["i1", "i2"]) == ["i2"]  # i1 came back from the append-only file
         await interactions.record(event("i2"))
     finally:
+        await writer.aclose()
         await client.aclose()
         server.stop()
 
@@ -143,11 +151,14 @@ async def test_an_error_is_that_requests_alone(tmp_path: Path) -> None:
 async def test_connections_that_a_restart_cut_fail_no_request(tmp_path: Path) -> None:
     server = RedisServer(tmp_path, free_port())
     server.start()
-    client = connect(server.url, timeout_s=2.0)
-    interactions = Interactions(client)
+    client, writer = connect(server.url, timeout_s=2.0), PipelinedRedis(server.url, 2.0)
+    interactions = Interactions(client, writer=writer)
 
     async def many() -> None:
-        await asyncio.gather(*(interactions.unseen("u1", ["i1"]) for _ in range(16)))
+        await asyncio.gather(
+            *(interactions.unseen("u1", ["i1"]) for _ in range(16)),
+            *(interactions.record(event("i2")) for _ in range(16)),
+        )
 
     try:
         await many()  # the pool now holds several connections
@@ -155,22 +166,24 @@ async def test_connections_that_a_restart_cut_fail_no_request(tmp_path: Path) ->
         await asyncio.to_thread(server.start)
         await many()
     finally:
+        await writer.aclose()
         await client.aclose()
         server.stop()
 
 
 async def test_a_full_server_refuses_the_whole_step(tmp_path: Path) -> None:
     with RedisServer(tmp_path, free_port()) as server, redis.Redis.from_url(server.url) as admin:
-        client = connect(server.url)
-        try:
+        client, writer = connect(server.url), PipelinedRedis(server.url, 5)
+        for interactions in (Interactions(client), Interactions(client, writer=writer)):
             admin.config_set("maxmemory", 1)
             with pytest.raises(OnlineStoreDown, match="maxmemory"):
-                await Interactions(client).record(event())
+                await interactions.record(event())
             assert admin.dbsize() == 0
             admin.config_set("maxmemory", 0)
-            await Interactions(client).record(event())
-        finally:
-            await client.aclose()
+            await interactions.record(event())
+            admin.flushdb()
+        await writer.aclose()
+        await client.aclose()
 
 
 async def test_a_small_coarse_filter_still_answers(client: Redis) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 import uvloop
+from redis.exceptions import NoScriptError
 
 from cascade.online.errors import OnlineStoreDown
 from cascade.online.pipelined import PipelinedRedis
@@ -60,6 +62,19 @@ async def test_a_command_that_redis_refuses_harms_no_other(redis_url: str) -> No
         await reader.execute("LRANGE", "k", 0, 1)
     assert await reader.execute("GET", "k") == b"v"
     await reader.aclose()
+
+
+async def test_scripts(redis_url: str) -> None:
+    redis_ = PipelinedRedis(redis_url, 5)
+    script, sha = "return {KEYS[1], ARGV[1]}", "c1a0b4a3d4b1d2ee29ecaa4f4d6d1b5a5c3e7d11"
+    with pytest.raises(NoScriptError):
+        await redis_.evalsha(sha, 1, "k", "v")
+    assert await redis_.eval(script, 1, "k", "v") == [b"k", b"v"]
+    known = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    assert await redis_.evalsha(known, 1, "k", "w") == [b"k", b"w"]
+    with pytest.raises(OnlineStoreDown, match="EVAL: ERR"):
+        await redis_.eval("this is not Lua", 0)
+    await redis_.aclose()
 
 
 async def test_a_server_that_comes_back_is_found_again(tmp_path: Path) -> None:

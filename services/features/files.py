@@ -78,19 +78,24 @@ class LiveFiles:
         """Remove the temporary file."""
         self._temporary(name).unlink(missing_ok=True)
 
-    def temporary(self, table: str, older_than_s: float) -> list[str]:
-        """Names whose temporary file is older than that: left by workers that died before they owned the entries."""
+    def temporary(self, table: str, older_than_s: float) -> Iterator[str]:
+        """Names whose temporary file is older than that: left by workers that died before they owned the entries.
+
+        A day has tens of thousands of files: they are looked at one by one, never held as a list.
+        """
         limit = time.time() - older_than_s
-        names = []
-        for path in (self._root / table).glob(f"date=*/.live-*{_TEMPORARY}"):
-            try:
-                old = path.stat().st_mtime < limit
-            except FileNotFoundError:
-                continue
-            name = f"{table}/{path.parent.name}/{path.name.removeprefix('.').removesuffix(_TEMPORARY)}"
-            if old and is_live_name(name):
-                names.append(name)
-        return names
+        for folder in (self._root / table).glob("date=*"):
+            with os.scandir(folder) as found:
+                for file in found:
+                    if not (file.name.startswith(".live-") and file.name.endswith(_TEMPORARY)):
+                        continue
+                    try:
+                        old = file.stat().st_mtime < limit
+                    except FileNotFoundError:
+                        continue
+                    name = f"{table}/{folder.name}/{file.name.removeprefix('.').removesuffix(_TEMPORARY)}"
+                    if old and is_live_name(name):
+                        yield name
 
     def path(self, name: str) -> Path:
         """Where the file lies. Raises ValueError for what is no name of a live file."""

@@ -107,7 +107,7 @@ class Ingest(Generic[T]):
         self._ready: list[tuple[Entry, T]] = []
         self._failing: list[_Due[tuple[Entry, str]]] = []
         self._ready_since = 0.0
-        self._next_housekeeping = 0.0
+        self._next_housekeeping = self._next_sweep = 0.0
         self._server_ahead_ms = 0.0  # of the monotonic clock
         self._trouble: str | None = "it has not read the stream yet"
 
@@ -366,10 +366,18 @@ class Ingest(Generic[T]):
             self._accept(claimed, catalog)
         group.trim()
         group.forget_idle(int(1000 * _IDLE_READER_S))
-        for name in self._files.temporary(self._kind.table, _OLD_FILE_S):
-            if not group.is_committing(name):
-                self._files.discard(name)
+        self._sweep()
         self._tell(group.backlog())
+
+    def _sweep(self) -> None:
+        """Remove temporary files that nobody will finish; a look at every file there is, so not often."""
+        now = time.monotonic()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + _OLD_FILE_S / 6
+        for name in self._files.temporary(self._kind.table, _OLD_FILE_S):
+            if not self._group.is_committing(name):
+                self._files.discard(name)
 
     def _tell(self, backlog: Backlog) -> None:
         self._telemetry.length.labels(self._kind.stream).set(backlog.length)

@@ -1,9 +1,11 @@
 """The short way answers as ASGI does, whatever arrives and in whatever pieces. Over real sockets."""
 
 import asyncio
+import gc
 import json
 import socket
 import struct
+import weakref
 from contextlib import asynccontextmanager
 
 import httpx
@@ -287,3 +289,32 @@ async def test_a_connection_that_was_reset_is_not_kept_for_its_idle_time():
             while server.server_state.connections:  # noqa: ASYNC110  (uvicorn has no event for it)
                 await asyncio.sleep(0.01)
         assert kept.timeout_keep_alive_task is None
+
+
+@pytest.mark.parametrize("hot", [True, False])
+async def test_connections_that_are_over_do_not_wait_for_the_garbage_collector(hot):
+    """The collector comes after tens of thousands of objects; a gateway gives up its idle connections all day long."""
+    made = []
+
+    class Watched(DirectProtocol):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            made.append(weakref.ref(self))
+
+    async with short_way(app(hot=hot), http=Watched) as (server, port):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                for name in ("a", "b"):
+                    writer.write(request({"name": name}))
+                    assert (await read_answer(reader))[0] == 200
+                writer.close()
+            async with asyncio.timeout(5):
+                while server.server_state.connections:  # noqa: ASYNC110  (uvicorn has no event for it)
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert [one() for one in made] == [None] * 3
+        finally:
+            gc.enable()

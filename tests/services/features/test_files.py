@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,11 +41,26 @@ def test_temporary_files_are_found_by_age(tmp_path: Path) -> None:
     files = LiveFiles(tmp_path)
     name = files.new_name("interactions", DAY)
     files.write(name, TABLE)
-    assert files.temporary("interactions", 60) == []
-    assert files.temporary("interactions", -1) == [name]
+    assert list(files.temporary("interactions", 60)) == []
+    assert list(files.temporary("interactions", -1)) == [name]
     files.publish(name)
-    assert files.temporary("interactions", -1) == []
-    assert files.temporary("impressions", -1) == []
+    assert list(files.temporary("interactions", -1)) == []
+    assert list(files.temporary("impressions", -1)) == []
+
+
+def test_looking_for_temporary_files_holds_no_list_of_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "interactions" / "date=2026-01-05"
+    folder.mkdir(parents=True)
+    for number in range(3000):
+        (folder / f"live-{number:013d}-{'0' * 32}.parquet").touch()
+    files = LiveFiles(tmp_path)
+    assert list(files.temporary("interactions", -1)) == []
+    tracemalloc.start()
+    try:
+        assert list(files.temporary("interactions", -1)) == []
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # 3,000 entries take 1.3 MB
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -174,16 +174,18 @@ async def test_connections_that_a_restart_cut_fail_no_request(tmp_path: Path) ->
 async def test_a_full_server_refuses_the_whole_step(tmp_path: Path) -> None:
     with RedisServer(tmp_path, free_port()) as server, redis.Redis.from_url(server.url) as admin:
         client, writer = connect(server.url), PipelinedRedis(server.url, 5)
-        for interactions in (Interactions(client), Interactions(client, writer=writer)):
-            admin.config_set("maxmemory", 1)
-            with pytest.raises(OnlineStoreDown, match="maxmemory"):
+        try:
+            for interactions in (Interactions(client), Interactions(client, writer=writer)):
+                admin.config_set("maxmemory", 1)
+                with pytest.raises(OnlineStoreDown, match="maxmemory"):
+                    await interactions.record(event())
+                assert admin.dbsize() == 0
+                admin.config_set("maxmemory", 0)
                 await interactions.record(event())
-            assert admin.dbsize() == 0
-            admin.config_set("maxmemory", 0)
-            await interactions.record(event())
-            admin.flushdb()
-        await writer.aclose()
-        await client.aclose()
+                admin.flushdb()
+        finally:
+            await writer.aclose()
+            await client.aclose()
 
 
 async def test_a_small_coarse_filter_still_answers(client: Redis) -> None:

@@ -175,13 +175,13 @@ def a_day(rows: int, folder: Path) -> dict[str, Any]:
         pq.write_table(table.filter(pa.array(~held_out)), kept)
         new = encoded(kept, settings, dataset, user, where, items)
         chosen = replayed_days(ready.trained, settings.replay_days, SEED)
-        rows_of = fine_tuning_rows(new, ready.learned, chosen, ready.evaluated, settings.replay_share, SEED)
+        to_learn = fine_tuning_rows(new, ready.learned, chosen, ready.evaluated, settings.replay_share, SEED)
         (folder / "set").mkdir(exist_ok=True)
-        rows_of.save(folder / "set")
-        rows_of = TrainingSet.load(folder / "set")
+        to_learn.save(folder / "set")
+        to_learn = TrainingSet.load(folder / "set")
     with timed("fine_tuned_two_tower: one epoch"):
         towers, first = fine_tune_two_tower(
-            ready.towers, rows_of, items, fine_tuning.two_tower, seed=SEED, threads=threads
+            ready.towers, to_learn, items, fine_tuning.two_tower, seed=SEED, threads=threads
         )
     judged = judged_rows(table.filter(pa.array(held_out)), [items], settings.gate_rows, SEED)
     slices = slices_of(judged, user, items)
@@ -193,7 +193,7 @@ def a_day(rows: int, folder: Path) -> dict[str, Any]:
             slices, RETRIEVAL_METRICS, Tolerances(),
         )  # fmt: skip
     with timed("fine_tuned_dlrm: one epoch"):
-        dlrm, second = fine_tune_dlrm(ranker.dlrm, rows_of, items, fine_tuning.dlrm, seed=SEED, threads=threads)
+        dlrm, second = fine_tune_dlrm(ranker.dlrm, to_learn, items, fine_tuning.dlrm, seed=SEED, threads=threads)
     tuned = RankerArtifacts(user, where, items, dlrm)
     with timed("fine_tuned_dlrm: gates"):
         judge(
@@ -207,8 +207,8 @@ def a_day(rows: int, folder: Path) -> dict[str, Any]:
         store.write("ranker", tuned.save, training_days=[ready.day], lineage=tuned.lineage)
     return {
         "rows_of_the_day": stats.rows,
-        "rows_learned": len(rows_of),
-        "rows_replayed": len(rows_of) - len(new),
+        "rows_learned": len(to_learn),
+        "rows_replayed": len(to_learn) - len(new),
         "rows_judged": len(judged),
         "steps": [first.steps, second.steps],
         "users": len(user.user_ids),

@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -84,8 +84,8 @@ class LiveFiles:
         A day has tens of thousands of files: they are looked at one by one, never held as a list.
         """
         limit = time.time() - older_than_s
-        for folder in (self._root / table).glob("date=*"):
-            with os.scandir(folder) as found:
+        for folder in (self._root / table).glob("date=*/"):
+            with suppress(FileNotFoundError), os.scandir(folder) as found:  # retention may take the day meanwhile
                 for file in found:
                     if not (file.name.startswith(".live-") and file.name.endswith(_TEMPORARY)):
                         continue

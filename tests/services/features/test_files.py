@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_temporary_files_are_found_by_age(tmp_path: Path) -> None:
     files.publish(name)
     assert list(files.temporary("interactions", -1)) == []
     assert list(files.temporary("impressions", -1)) == []
+
+
+def test_looking_for_temporary_files_passes_over_what_is_no_day_and_a_day_that_went(tmp_path: Path) -> None:
+    files = LiveFiles(tmp_path)
+    names = [files.new_name("interactions", DAY + dt.timedelta(days=days)) for days in range(2)]
+    for name in names:
+        files.write(name, TABLE)
+    (tmp_path / "interactions" / "date=copy").touch()
+    found = files.temporary("interactions", -1)
+    first = next(found)
+    (other,) = {*names} - {first}
+    shutil.rmtree(files.path(other).parent)
+    assert list(found) == []
 
 
 def test_looking_for_temporary_files_holds_no_list_of_the_others(tmp_path: Path) -> None:
